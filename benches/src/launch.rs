@@ -1,0 +1,43 @@
+//! Launch of `true`, against executing it.
+
+use crate::Options;
+use crate::machine::Machine;
+use crate::session::Session;
+use crate::table::{Table, Times};
+use anyhow::{Result, ensure};
+use std::process::Command;
+use std::time::Instant;
+
+fn time(command: &mut Command) -> Result<f64> {
+    let start = Instant::now();
+    let status = command.status()?;
+    let took = start.elapsed().as_secs_f64();
+    ensure!(status.success(), "{command:?}: {status}");
+    Ok(took)
+}
+
+/// A coordinator runs; the program does nothing.
+pub fn run(options: &Options, _: &Machine) -> Result<Table> {
+    let mut table = Table::new("Launch (a coordinator runs)");
+    let session = Session::new(&options.images)?;
+    let (mut native, mut ours) = (Times::default(), Times::default());
+    let (mut native_loop, mut our_loop) = (Times::default(), Times::default());
+    const LOOP: &str = "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done";
+    for _ in 0..options.rounds * 10 {
+        native.add(time(&mut Command::new("/bin/true"))?);
+        ours.add(time(session.launch()?.arg("/bin/true"))?);
+    }
+    table.compare("true", &native, &ours, "<= 3 ms");
+    let mut children = || -> Result<()> {
+        for _ in 0..options.rounds {
+            native_loop.add(time(Command::new("/bin/sh").args(["-c", LOOP]))? / 100.0);
+            our_loop.add(time(session.launch()?.args(["/bin/sh", "-c", LOOP]))? / 100.0);
+        }
+        Ok(())
+    };
+    match children() {
+        Ok(()) => table.compare("fork+exec in a shell loop", &native_loop, &our_loop, "<= 1.5x"),
+        Err(error) => table.value("fork+exec in a shell loop", format!("failed: {error:#}"), "<= 1.5x"),
+    }
+    Ok(table)
+}

@@ -1,0 +1,136 @@
+//! A coordinator and a program under it, for one measurement; all of it ends with the value.
+
+use anyhow::{Context, Result, ensure};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, Stdio};
+use std::time::{Duration, Instant};
+
+/// How long anything may take.
+const LIMIT: Duration = Duration::from_secs(60);
+
+/// A coordinator with a directory for images.
+pub struct Session {
+    directory: PathBuf,
+    port: String,
+    coordinator: Child,
+    running: Vec<Child>,
+}
+
+/// Where the programs of the tool are: beside this one.
+fn tool(name: &str) -> Result<Command> {
+    let mut command = Command::new(std::env::current_exe()?.with_file_name(name));
+    command.stdin(Stdio::null());
+    Ok(command)
+}
+
+/// Build a C program of `benches/programs`.
+pub fn compile(source: &str) -> Result<PathBuf> {
+    let directory = std::env::current_exe()?.with_file_name("bench-programs");
+    fs::create_dir_all(&directory)?;
+    let program = directory.join(source.trim_end_matches(".c"));
+    let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(source);
+    let mut compiler = Command::new("cc");
+    compiler.args(["-std=gnu11", "-O2", "-pthread", "-o"]).arg(&program).arg(&path);
+    ensure!(compiler.status().context("cannot run cc")?.success(), "cannot build {}", path.display());
+    Ok(program)
+}
+
+impl Session {
+    /// Start a coordinator whose images go below `images`.
+    pub fn new(images: &Path) -> Result<Session> {
+        static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+        let number = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+        let directory = images.join(format!("dmtcp-bench.{}.{number}", std::process::id()));
+        fs::create_dir_all(&directory)?;
+        let file = directory.join("port");
+        let mut command = tool("dmtcp_coordinator")?;
+        command.args(["-q", "-p", "0", "--port-file"]).arg(&file).arg("--ckptdir").arg(&directory);
+        let coordinator = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        let mut session = Session { directory, port: String::new(), coordinator, running: Vec::new() };
+        let deadline = Instant::now() + LIMIT;
+        while session.port.is_empty() {
+            ensure!(Instant::now() < deadline, "the coordinator writes no port");
+            std::thread::sleep(Duration::from_millis(1));
+            session.port = fs::read_to_string(&file).unwrap_or_default().trim().to_string();
+        }
+        Ok(session)
+    }
+
+    /// `dmtcp_launch` with our options, to which the program is to be added.
+    pub fn launch(&self) -> Result<Command> {
+        let mut command = tool("dmtcp_launch")?;
+        command.args(["-q", "-q", "-j", "-p", &self.port, "--no-gzip", "--ckptdir"]).arg(&self.directory);
+        Ok(command)
+    }
+
+    /// Start a command that goes on until the session, or the program, is killed.
+    pub fn start(&mut self, command: &mut Command) -> Result<&mut Child> {
+        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
+        self.running.push(child);
+        self.running.last_mut().context("nothing runs")
+    }
+
+    /// A blocking checkpoint; how long the command took.
+    pub fn checkpoint(&self) -> Result<f64> {
+        let mut command = tool("dmtcp_command")?;
+        command.args(["-p", &self.port, "bc"]);
+        let start = Instant::now();
+        let output = command.output()?;
+        let took = start.elapsed().as_secs_f64();
+        let said = [output.stdout, output.stderr].concat();
+        ensure!(output.status.success(), "dmtcp_command bc: {}: {}", output.status, String::from_utf8_lossy(&said));
+        Ok(took)
+    }
+
+    /// `dmtcp_restart` of the image of the last checkpoint.
+    pub fn restart(&self, options: &[&str]) -> Result<Command> {
+        let mut command = tool("dmtcp_restart")?;
+        command.args(["-q", "-q", "-j", "-p", &self.port]).args(options).arg(self.image()?);
+        Ok(command)
+    }
+
+    /// The image of the last checkpoint.
+    pub fn image(&self) -> Result<PathBuf> {
+        let mut found = fs::read_dir(&self.directory)?.flatten().map(|x| x.path());
+        let image = found.find(|x| x.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ckpt_")));
+        image.context("no image was written")
+    }
+
+    /// Kill the program and wait until it, and what restarted it, is gone.
+    pub fn kill(&mut self) -> Result<()> {
+        for mut child in self.running.drain(..) {
+            let first = child.id() as i32;
+            for pid in below(first) {
+                let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+            }
+            child.wait()?;
+        }
+        Ok(())
+    }
+}
+
+/// A process and all of its descendants.
+fn below(first: i32) -> Vec<i32> {
+    let mut found = vec![first];
+    let mut next = 0;
+    while let Some(parent) = found.get(next).copied() {
+        for task in fs::read_dir(format!("/proc/{parent}/task")).into_iter().flatten().flatten() {
+            let children = fs::read_to_string(task.path().join("children")).unwrap_or_default();
+            found.extend(children.split_whitespace().filter_map(|x| x.parse::<i32>().ok()));
+        }
+        next += 1;
+    }
+    found
+}
+
+impl Drop for Session {
+    fn drop(&mut self) {
+        let _ = self.kill();
+        let _ = self.coordinator.kill();
+        let _ = self.coordinator.wait();
+        let _ = fs::remove_dir_all(&self.directory);
+    }
+}

@@ -1,0 +1,42 @@
+//! How long a checkpoint holds a program with 1 to 256 threads and next to no memory.
+//!
+//! Seen from inside: a thread that reads the clock without a pause reports the longest gap. That is the stop, the
+//! description and the writing of a small image, so it is an upper bound of the stop alone.
+
+use crate::Options;
+use crate::machine::Machine;
+use crate::session::{Session, compile};
+use crate::table::{Table, Times};
+use anyhow::{Context, Result};
+use std::io::{BufRead, BufReader, Write};
+use std::process::Stdio;
+
+/// All numbers of threads.
+pub fn run(options: &Options, _: &Machine) -> Result<Table> {
+    let mut table = Table::new("Pause of a checkpoint, seen by the program (a small image is written meanwhile)");
+    let program = compile("pause.c")?;
+    for threads in [1, 4, 16, 64, 256] {
+        let mut session = Session::new(&options.images)?;
+        let mut command = session.launch()?;
+        command.arg(&program).arg(threads.to_string()).stdin(Stdio::piped()).stdout(Stdio::piped());
+        let child = session.start(&mut command)?;
+        let mut input = child.stdin.take().context("no pipe")?;
+        let mut output = BufReader::new(child.stdout.take().context("no pipe")?).lines();
+        output.next().context("the program has ended")??;
+        let mut pause = || -> Result<f64> {
+            input.write_all(b"?")?;
+            let line = output.next().context("the program has ended")??;
+            Ok(line.trim_start_matches("pause ").parse::<f64>()? * 1e-9)
+        };
+        let (mut held, mut command) = (Times::default(), Times::default());
+        pause()?;
+        for _ in 0..options.rounds {
+            command.add(session.checkpoint()?);
+            held.add(pause()?);
+        }
+        let budget = if threads == 256 { "stop <= 20 ms" } else { "" };
+        table.alone(&format!("{threads} threads: pause"), &held, budget);
+        table.alone(&format!("{threads} threads: dmtcp_command bc"), &command, "");
+    }
+    Ok(table)
+}

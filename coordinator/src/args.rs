@@ -1,0 +1,71 @@
+//! The command line.
+
+use clap::{ArgAction, Parser};
+use std::os::fd::RawFd;
+use std::path::PathBuf;
+
+/// Leads the processes of a computation through checkpoint and restart.
+///
+/// Reads commands from stdin; type h for a list.
+#[derive(Parser, Debug)]
+#[command(name = "dmtcp_coordinator", version, disable_help_flag = true)]
+pub struct Args {
+    /// Port to listen on; 0: any free one [default: 7779]
+    #[arg(short = 'p', long = "coord-port", visible_alias = "port", value_name = "PORT")]
+    pub port: Option<u16>,
+    /// The same
+    #[arg(value_name = "PORT", conflicts_with = "port")]
+    pub positional_port: Option<u16>,
+    /// Write the port to this file
+    #[arg(long, value_name = "FILE")]
+    pub port_file: Option<PathBuf>,
+    /// Write when the coordinator starts and ends, its host and its port to this file
+    #[arg(long, value_name = "FILE")]
+    pub status_file: Option<PathBuf>,
+    /// Where the restart script goes [default: the current directory]
+    #[arg(short = 'c', long, value_name = "DIR", env = "DMTCP_CHECKPOINT_DIR", hide_env_values = true)]
+    pub ckptdir: Option<PathBuf>,
+    /// Scratch directory [env: DMTCP_TMPDIR, TMPDIR] [default: /tmp]
+    #[arg(short = 't', long, value_name = "DIR")]
+    pub tmpdir: Option<PathBuf>,
+    /// End when the last process has left
+    #[arg(long)]
+    pub exit_on_last: bool,
+    /// Every checkpoint ends the processes
+    #[arg(long, alias = "exit-after-ckpt")]
+    pub kill_after_ckpt: bool,
+    /// End all processes and the coordinator after so many seconds, with exit code 1
+    #[arg(long, value_name = "SECONDS")]
+    pub timeout: Option<u64>,
+    /// End, with exit code 1, after so many seconds without any client; 0: never
+    #[arg(long, value_name = "SECONDS", default_value_t = 8 * 60 * 60)]
+    pub stale_timeout: u64,
+    /// Give a checkpoint or restart up when nothing is heard of a process for so many seconds
+    #[arg(long, value_name = "SECONDS")]
+    pub barrier_timeout: Option<u64>,
+    /// Go to the background
+    #[arg(long)]
+    pub daemon: bool,
+    /// Checkpoint every SECONDS by itself; 0: never
+    #[arg(
+        short = 'i',
+        long,
+        value_name = "SECONDS",
+        env = "DMTCP_CHECKPOINT_INTERVAL",
+        hide_env_values = true,
+        default_value_t = 0
+    )]
+    pub interval: u32,
+    /// Log of a coordinator in the background [default: none]
+    #[arg(long, value_name = "FILE", env = "DMTCP_COORD_LOG_FILENAME", hide_env_values = true)]
+    pub coord_logfile: Option<PathBuf>,
+    /// Say less; twice: no warnings either
+    #[arg(short = 'q', long, action = ArgAction::Count)]
+    pub quiet: u8,
+    /// Serve on this descriptor, which listens already
+    #[arg(long, value_name = "FD", hide = true)]
+    pub listen_fd: Option<RawFd>,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    pub help: Option<bool>,
+}

@@ -1,0 +1,369 @@
+//! One generation, from the request to the commit.
+//!
+//! ```text
+//!   phase        every member has sent          then the coordinator
+//!   Suspending   Reached(Suspended)             lets all pass Suspended
+//!   Writing      Written                        lets all pass Written; whoever waits to join is welcomed
+//!   Syncing      Synced, or has left            commits, flips the names, answers
+//! ```
+//! A process that leaves before it has stopped simply is not part of the generation: nothing has been captured yet. One
+//! that leaves after that and before its image is written takes the generation with it. From `Written` on its exit is
+//! harmless: the image is complete, and the coordinator brings it to the disk.
+
+use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Worker};
+use crate::commit::{self, Claim};
+use dmtcp_protocol::message::{Barrier, FromCoordinator, Join, Outcome, Written};
+use std::collections::BTreeMap;
+use std::time::{Duration, Instant};
+
+/// How often those who wait hear of progress.
+const PROGRESS: Duration = Duration::from_millis(100);
+
+/// How far the whole is.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub(super) enum Phase {
+    Suspending,
+    Writing,
+    Syncing,
+}
+
+/// How far one process is.
+pub(super) enum Part {
+    Asked,
+    Suspended,
+    Written(Written),
+    Synced(Written),
+    /// Has left after `Written` and before `Synced`.
+    Left(Written),
+}
+
+impl Part {
+    fn image(&self) -> Option<&Written> {
+        match self {
+            Part::Asked | Part::Suspended => None,
+            Part::Written(written) | Part::Synced(written) | Part::Left(written) => Some(written),
+        }
+    }
+}
+
+/// A process that takes part.
+pub(super) struct Member {
+    pub(super) part: Part,
+    join: Join,
+    name: String,
+    progress: (u64, u64),
+}
+
+/// A generation under way.
+pub(super) struct Generation {
+    number: u64,
+    pub(super) phase: Phase,
+    pub(super) members: BTreeMap<ClientId, Member>,
+    pub(super) request: Request,
+    claim: Claim,
+    started: Instant,
+    last_news: Instant,
+    last_progress: Instant,
+}
+
+impl Generation {
+    /// Whether a process that joins now has to wait: the others are stopped.
+    pub(super) fn holds_joiners(&self) -> bool {
+        self.phase == Phase::Writing
+    }
+
+    /// When the generation is given up for want of news.
+    pub(super) fn deadline(&self, limits: &Limits) -> Instant {
+        self.last_news
+            + match self.phase {
+                Phase::Suspending => limits.suspend,
+                Phase::Writing => limits.write,
+                Phase::Syncing => limits.sync,
+            }
+    }
+
+    /// What everybody does in this phase, and the names of those who have not done it.
+    fn missing(&self) -> (&'static str, Vec<&str>) {
+        let names = |lacks: fn(&Part) -> bool| {
+            self.members.values().filter(|member| lacks(&member.part)).map(|member| member.name.as_str()).collect()
+        };
+        match self.phase {
+            Phase::Suspending => ("stop (barrier Suspended)", names(|part| matches!(part, Part::Asked))),
+            Phase::Writing => ("write its image (barrier Written)", names(|part| matches!(part, Part::Suspended))),
+            Phase::Syncing => ("bring its image to the disk", names(|part| matches!(part, Part::Written(_)))),
+        }
+    }
+}
+
+impl Computation {
+    /// Starts a generation of all processes that are there.
+    pub(super) fn begin_generation(&mut self, mut request: Request, now: Instant) {
+        let Some(computation) = self.id.filter(|_| !self.workers.is_empty()) else {
+            return self.answer_all(request.waiting, &Outcome::NotRunning);
+        };
+        request.kill |= self.settings.kill_after_checkpoint;
+        let directories = self.workers.values().map(|worker| worker.join.checkpoint_dir.as_str());
+        let claim = Claim::take(directories, computation, self.last_generation + 1);
+        let number = claim.generation();
+        self.last_generation = number;
+        self.journal.note(format_args!("generation {number} begins with {} processes", self.workers.len()));
+        self.activity = Activity::Generation(Box::new(Generation {
+            number,
+            phase: Phase::Suspending,
+            members: BTreeMap::new(),
+            request,
+            claim,
+            started: now,
+            last_news: now,
+            last_progress: now,
+        }));
+        let clients: Vec<ClientId> = self.workers.keys().copied().collect();
+        for client in clients {
+            self.ask_to_suspend(client, now);
+        }
+    }
+
+    /// Makes a process take part in the generation, if one is being suspended.
+    pub(super) fn ask_to_suspend(&mut self, client: ClientId, now: Instant) {
+        let Activity::Generation(generation) = &mut self.activity else { return };
+        let Some(worker) = self.workers.get(&client) else { return };
+        if generation.phase != Phase::Suspending {
+            return;
+        }
+        generation.last_news = now;
+        generation.members.insert(
+            client,
+            Member { part: Part::Asked, join: worker.join.clone(), name: worker.describe(), progress: (0, 0) },
+        );
+        let message = FromCoordinator::Checkpoint { generation: generation.number };
+        self.send(client, message);
+    }
+
+    /// The member and its generation, if the message is about the one under way; a late one is nobody's fault.
+    fn member(&mut self, client: ClientId, number: u64, now: Instant) -> Option<(Phase, &mut Member)> {
+        let Activity::Generation(generation) = &mut self.activity else { return None };
+        if generation.number != number {
+            return None;
+        }
+        generation.last_news = now;
+        Some((generation.phase, generation.members.get_mut(&client)?))
+    }
+
+    pub(super) fn suspended(&mut self, client: ClientId, number: u64, now: Instant) {
+        let Some((_, member)) = self.member(client, number, now) else { return };
+        if let Part::Asked = member.part {
+            member.part = Part::Suspended;
+            self.advance_generation(now);
+        }
+    }
+
+    pub(super) fn progress(&mut self, client: ClientId, done: u64, total: u64, now: Instant) {
+        let (askers, done, total) = match &mut self.activity {
+            Activity::Generation(generation) => {
+                generation.last_news = now;
+                if let Some(member) = generation.members.get_mut(&client) {
+                    member.progress = (done, total);
+                }
+                if now.duration_since(generation.last_progress) < PROGRESS {
+                    return;
+                }
+                generation.last_progress = now;
+                let sum = generation.members.values().fold((0, 0), |sum: (u64, u64), member| {
+                    (sum.0.saturating_add(member.progress.0), sum.1.saturating_add(member.progress.1))
+                });
+                (generation.request.waiting.clone(), sum.0, sum.1)
+            }
+            Activity::Restart(restart) => {
+                restart.heard(now);
+                return;
+            }
+            Activity::Running | Activity::Ending(_) => return,
+        };
+        for asker in askers {
+            if let Asker::Client(client) = asker {
+                self.send(client, FromCoordinator::Progress { done, total });
+            }
+        }
+    }
+
+    pub(super) fn written(&mut self, client: ClientId, written: Written, now: Instant) {
+        let number = written.generation;
+        let Some((phase, member)) = self.member(client, number, now) else { return };
+        match (phase, &member.part) {
+            (Phase::Writing, Part::Suspended) => {
+                member.part = Part::Written(written);
+                self.advance_generation(now);
+            }
+            _ => self.failed(client, number, "it announced an image before all processes were stopped", now),
+        }
+    }
+
+    pub(super) fn synced(&mut self, client: ClientId, number: u64, now: Instant) {
+        let Some((_, member)) = self.member(client, number, now) else { return };
+        if let Part::Written(written) = &member.part {
+            member.part = Part::Synced(written.clone());
+            self.advance_generation(now);
+        }
+    }
+
+    /// A worker says that the generation cannot be.
+    pub(super) fn failed(&mut self, client: ClientId, number: u64, reason: &str, now: Instant) {
+        let Some((_, member)) = self.member(client, number, now) else { return };
+        let reason = format!("{}: {reason}", member.name);
+        self.abort_generation(&reason, now);
+    }
+
+    /// A worker's connection ended while a generation is under way.
+    pub(super) fn left_generation(&mut self, client: ClientId, worker: &Worker, now: Instant) {
+        let Activity::Generation(generation) = &mut self.activity else { return };
+        generation.last_news = now;
+        let Some(member) = generation.members.get_mut(&client) else { return };
+        match &member.part {
+            Part::Asked => {
+                generation.members.remove(&client);
+            }
+            Part::Suspended => {
+                let reason = format!("{} ended before its image was written", worker.describe());
+                return self.abort_generation(&reason, now);
+            }
+            Part::Written(written) => member.part = Part::Left(written.clone()),
+            Part::Synced(_) | Part::Left(_) => {}
+        }
+        self.advance_generation(now);
+    }
+
+    pub(super) fn check_generation_limit(&mut self, now: Instant) {
+        let Activity::Generation(generation) = &self.activity else { return };
+        let deadline = generation.deadline(&self.settings.limits);
+        if now < deadline {
+            return;
+        }
+        let seconds = deadline.duration_since(generation.last_news).as_secs();
+        let (what, names) = generation.missing();
+        let reason = format!("waited {seconds} s without news for {} to {what}", names.join(", "));
+        self.abort_generation(&reason, now);
+    }
+
+    /// Goes on to the next phase once every member has done its part of this one.
+    fn advance_generation(&mut self, now: Instant) {
+        let Activity::Generation(generation) = &mut self.activity else { return };
+        if generation.members.is_empty() {
+            return self.abort_generation("all processes ended before they stopped", now);
+        }
+        if !generation.missing().1.is_empty() {
+            return;
+        }
+        let number = generation.number;
+        let (barrier, next) = match generation.phase {
+            Phase::Suspending => (Barrier::Suspended, Phase::Writing),
+            Phase::Writing => (Barrier::Written, Phase::Syncing),
+            Phase::Syncing => return self.commit_generation(now),
+        };
+        generation.phase = next;
+        let passed = FromCoordinator::Passed { generation: number, barrier };
+        let clients: Vec<ClientId> = generation.members.keys().copied().collect();
+        for client in clients {
+            if self.workers.contains_key(&client) {
+                self.send(client, passed.clone());
+            }
+        }
+        if next == Phase::Syncing {
+            self.welcome_held(now);
+            // All members may have left already.
+            self.advance_generation(now);
+        }
+    }
+
+    fn commit_generation(&mut self, now: Instant) {
+        let (Activity::Generation(generation), Some(computation)) = (&mut self.activity, self.id) else { return };
+        let images: Vec<commit::Image> = generation
+            .members
+            .values()
+            .filter_map(|member| {
+                let written = member.part.image()?;
+                Some(commit::Image { written, join: &member.join, synced: matches!(member.part, Part::Synced(_)) })
+            })
+            .collect();
+        let script = commit::Script {
+            directory: &self.settings.checkpoint_dir,
+            program: &self.settings.restart_program,
+            port: self.settings.port,
+            interval: self.interval,
+        };
+        let number = generation.number;
+        match commit::commit(computation, number, &images, &script) {
+            Err(error) => self.abort_generation(&error.to_string(), now),
+            Ok(committed) => {
+                let mut notes: Vec<String> = generation
+                    .members
+                    .values()
+                    .filter_map(|member| Some((member, member.part.image()?)))
+                    .flat_map(|(member, image)| {
+                        image.unsupported.iter().map(move |note| format!("{}: {note}", member.name))
+                    })
+                    .collect();
+                notes.extend(committed.warnings);
+                let milliseconds = now.duration_since(generation.started).as_millis();
+                let members = generation.members.len();
+                let request = std::mem::take(&mut generation.request);
+                let stages = stages(generation.members.values());
+                self.journal.note(format_args!(
+                    "generation {number} of {members} processes committed, {milliseconds} ms{stages}"
+                ));
+                self.finish_commit(number, request, notes, now);
+                self.effects.push(Effect::Remove(committed.obsolete));
+            }
+        }
+    }
+
+    /// The generation counts: tells everybody.
+    fn finish_commit(&mut self, number: u64, request: Request, notes: Vec<String>, now: Instant) {
+        for note in &notes {
+            self.journal.warn(note);
+        }
+        self.committed = number;
+        let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
+        let clients: Vec<ClientId> = self.workers.keys().copied().collect();
+        for client in clients {
+            if generation.members.contains_key(&client) {
+                self.send(client, FromCoordinator::Committed { generation: number, exit: request.kill });
+            } else if request.kill {
+                // It came after all had written, and is not in the image: it ends with the others.
+                self.send(client, FromCoordinator::Kill);
+            }
+        }
+        let outcome = Outcome::Done { generation: Some(number), notes };
+        if request.kill {
+            self.await_ends(request.waiting, outcome, None, now);
+        } else {
+            self.answer_all(request.waiting, &outcome);
+            self.run_on(now);
+        }
+    }
+
+    /// Gives the generation up; the older one is untouched.
+    pub(super) fn abort_generation(&mut self, reason: &str, now: Instant) {
+        let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
+        self.journal.warn(format_args!("generation {} failed: {reason}", generation.number));
+        let abort = FromCoordinator::Abort { generation: generation.number, reason: reason.into() };
+        for client in generation.members.keys().filter(|client| self.workers.contains_key(client)) {
+            self.effects.push(Effect::Send(*client, abort.clone()));
+        }
+        let images = generation.members.values().filter_map(|member| member.part.image());
+        generation.claim.discard(images);
+        self.answer_all(generation.request.waiting, &Outcome::Failed(reason.into()));
+        self.run_on(now);
+    }
+}
+
+/// The longest time that any process took for each stage, for the log.
+fn stages<'a>(members: impl Iterator<Item = &'a Member>) -> String {
+    let mut longest: Vec<(&str, u64)> = Vec::new();
+    for (stage, time) in members.filter_map(|member| member.part.image()).flat_map(|image| &image.stages) {
+        match longest.iter_mut().find(|(name, _)| name == stage) {
+            Some((_, known)) => *known = (*known).max(*time),
+            None => longest.push((stage, *time)),
+        }
+    }
+    longest.iter().map(|(stage, time)| format!(", {stage} {time} us")).collect()
+}

@@ -1,0 +1,442 @@
+//! The computation: who belongs to it, what it is doing, and what each message does to that.
+//!
+//! Pure state: no sockets and no clock of its own. The server hands in what happened and when; what is to be sent comes
+//! out as [`Effect`]s. Only claiming and committing a generation touch the file system (see [`crate::commit`]).
+//!
+//! ```text
+//!              Checkpoint, interval                      Restart
+//!   Running ------------------------> Generation    Running ------> Restart
+//!      ^   committed, failed              |             ^  all resumed  |
+//!      +----------------------------------+             +---------------+
+//!      ^                                  | kill after it               | failed
+//!      |   all gone, or too late          v                             v
+//!      +------------------------------ Ending <--------- Kill, Quit ----+
+//! ```
+
+mod commands;
+mod generation;
+mod restart;
+
+use crate::journal::Journal;
+use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join, Outcome};
+use generation::Generation;
+use restart::Restart;
+use std::collections::{BTreeMap, VecDeque};
+use std::path::PathBuf;
+use std::time::{Duration, Instant};
+
+/// How long an exit on the last process waits for another: a process that execs leaves and comes back.
+const LINGER: Duration = Duration::from_secs(1);
+/// How long it is remembered who left.
+const DEPARTED: Duration = Duration::from_secs(5);
+/// How many of those who left are remembered.
+const DEPARTED_MOST: usize = 256;
+
+/// One connection, as the server numbers them.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
+pub struct ClientId(pub usize);
+
+/// Who waits for an outcome.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Asker {
+    /// A program that connected.
+    Client(ClientId),
+    /// The person at the console.
+    Console,
+}
+
+/// What the server is to do.
+#[derive(Debug)]
+pub enum Effect {
+    /// Send a message.
+    Send(ClientId, FromCoordinator),
+    /// End a connection once everything has been sent.
+    Close(ClientId),
+    /// Tell the person at the console.
+    Tell(Outcome),
+    /// Remove directories that no longer count; nobody waits for that.
+    Remove(Vec<PathBuf>),
+    /// End the coordinator.
+    Exit(i32),
+}
+
+/// How long to wait for what.
+#[derive(Clone, Copy, Debug)]
+pub struct Limits {
+    /// All processes to stop.
+    pub suspend: Duration,
+    /// News while images are written.
+    pub write: Duration,
+    /// Images to reach the disk.
+    pub sync: Duration,
+    /// News while processes come back.
+    pub restart: Duration,
+    /// The same when dmtcp_restart has left before any process came.
+    pub orphaned_restart: Duration,
+    /// Processes to end that were told to.
+    pub kill: Duration,
+}
+
+impl Default for Limits {
+    fn default() -> Self {
+        let seconds = Duration::from_secs;
+        Self {
+            suspend: seconds(60),
+            write: seconds(120),
+            sync: seconds(900),
+            restart: seconds(120),
+            orphaned_restart: seconds(15),
+            kill: seconds(10),
+        }
+    }
+}
+
+/// What the command line said.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Name of this host.
+    pub host: String,
+    /// Port that the coordinator listens on.
+    pub port: u16,
+    /// Where the restart script goes; absolute.
+    pub checkpoint_dir: PathBuf,
+    /// The program that the restart script calls; absolute.
+    pub restart_program: PathBuf,
+    /// Seconds between checkpoints; 0: none.
+    pub interval: u32,
+    /// Every checkpoint ends the processes.
+    pub kill_after_checkpoint: bool,
+    /// End with the last process.
+    pub exit_on_last: bool,
+    /// How long to wait for what.
+    pub limits: Limits,
+}
+
+/// A process of the computation.
+struct Worker {
+    number: u32,
+    join: Join,
+}
+
+impl Worker {
+    /// How messages name it.
+    fn describe(&self) -> String {
+        format!("{}[{}]@{}", self.join.program, self.join.virtual_pid, self.join.host)
+    }
+}
+
+/// What is under way.
+enum Activity {
+    Running,
+    Generation(Box<Generation>),
+    Restart(Restart),
+    Ending(Ending),
+}
+
+/// Processes have been told to end.
+struct Ending {
+    askers: Vec<Asker>,
+    outcome: Outcome,
+    deadline: Instant,
+    exit: Option<i32>,
+}
+
+/// Somebody who left: a process that execs comes back under the same identity.
+struct Departed {
+    at: Instant,
+    process: u128,
+    virtual_pid: i32,
+    host: String,
+}
+
+/// A checkpoint that was asked for.
+#[derive(Default)]
+struct Request {
+    waiting: Vec<Asker>,
+    kill: bool,
+}
+
+/// The state of the one computation that a coordinator serves.
+pub struct Computation {
+    settings: Settings,
+    journal: Journal,
+    id: Option<ComputationId>,
+    /// Greatest generation number that was used.
+    last_generation: u64,
+    /// Last generation that was committed.
+    committed: u64,
+    workers: BTreeMap<ClientId, Worker>,
+    /// Joined while the others were stopped; they get their welcome afterwards.
+    held: VecDeque<(ClientId, Join)>,
+    departed: VecDeque<Departed>,
+    activity: Activity,
+    /// Asked for while another generation was too far on to be joined.
+    queued: Option<Request>,
+    next_number: u32,
+    interval: u32,
+    /// The interval that the last launch with one asked for: its children repeat it.
+    asked_interval: u32,
+    next_checkpoint: Option<Instant>,
+    linger: Option<Instant>,
+    effects: Vec<Effect>,
+}
+
+impl Computation {
+    /// A coordinator's state before anybody has come.
+    pub fn new(settings: Settings, journal: Journal) -> Self {
+        Self {
+            interval: settings.interval,
+            settings,
+            journal,
+            id: None,
+            last_generation: 0,
+            committed: 0,
+            workers: BTreeMap::new(),
+            held: VecDeque::new(),
+            departed: VecDeque::new(),
+            activity: Activity::Running,
+            queued: None,
+            next_number: 1,
+            asked_interval: 0,
+            next_checkpoint: None,
+            linger: None,
+            effects: Vec::new(),
+        }
+    }
+
+    /// What the server is to do by now.
+    pub fn take_effects(&mut self) -> Vec<Effect> {
+        std::mem::take(&mut self.effects)
+    }
+
+    /// Whether no process is there and none is expected.
+    pub fn is_idle(&self) -> bool {
+        self.workers.is_empty() && matches!(self.activity, Activity::Running)
+    }
+
+    /// A client that has proved the key sent a message.
+    pub fn receive(&mut self, client: ClientId, message: FromClient, now: Instant) {
+        match message {
+            FromClient::Join(join) => self.join(client, join, now),
+            FromClient::Restart { computation, generation, processes } => {
+                self.announce_restart(client, computation, generation, processes, now);
+            }
+            FromClient::Command(command) => self.command(Asker::Client(client), command, now),
+            _ if !self.workers.contains_key(&client) => self.refuse(client, "only a process that joined may send that"),
+            FromClient::Reached { generation, barrier } => match barrier {
+                Barrier::Suspended => self.suspended(client, generation, now),
+                Barrier::Restarted | Barrier::Resumed => self.reached_in_restart(client, generation, barrier, now),
+                // Images are announced by `Written`; nobody drains yet.
+                Barrier::Written | Barrier::Refilled => self.refuse(client, "that barrier is not reached this way"),
+            },
+            FromClient::Progress { done, total } => self.progress(client, done, total, now),
+            FromClient::Written(written) => self.written(client, written, now),
+            FromClient::Synced { generation } => self.synced(client, generation, now),
+            FromClient::Failed { generation, reason } => self.failed(client, generation, &reason, now),
+        }
+    }
+
+    /// A connection has ended.
+    pub fn gone(&mut self, client: ClientId, now: Instant) {
+        self.held.retain(|(held, _)| *held != client);
+        self.forget_asker(client);
+        let Some(worker) = self.workers.remove(&client) else { return };
+        self.journal.note(format_args!("{} left", worker.describe()));
+        self.departed.push_back(Departed {
+            at: now,
+            process: worker.join.process,
+            virtual_pid: worker.join.virtual_pid,
+            host: worker.join.host.clone(),
+        });
+        if self.departed.len() > DEPARTED_MOST {
+            self.departed.pop_front();
+        }
+        match self.activity {
+            Activity::Generation(_) => self.left_generation(client, &worker, now),
+            Activity::Restart(_) => self.left_restart(&worker, now),
+            Activity::Running | Activity::Ending(_) => {}
+        }
+        if self.workers.is_empty() {
+            self.last_left(now);
+        }
+    }
+
+    /// Time has passed.
+    pub fn tick(&mut self, now: Instant) {
+        match &self.activity {
+            Activity::Running => {}
+            Activity::Generation(_) => self.check_generation_limit(now),
+            Activity::Restart(_) => self.check_restart_limit(now),
+            Activity::Ending(ending) => {
+                if now >= ending.deadline {
+                    self.finish_ending(now);
+                }
+            }
+        }
+        if self.next_checkpoint.is_some_and(|due| now >= due) {
+            self.schedule(now);
+            if matches!(self.activity, Activity::Running) && !self.workers.is_empty() {
+                self.begin_generation(Request::default(), now);
+            }
+        }
+        if self.linger.is_some_and(|due| now >= due) {
+            self.linger = None;
+            if self.is_idle() {
+                self.journal.note("the last process has left");
+                self.effects.push(Effect::Exit(0));
+            }
+        }
+    }
+
+    /// When [`Self::tick`] has something to do at the latest.
+    pub fn next_deadline(&self) -> Option<Instant> {
+        let activity = match &self.activity {
+            Activity::Running => None,
+            Activity::Generation(generation) => Some(generation.deadline(&self.settings.limits)),
+            Activity::Restart(restart) => Some(restart.deadline(&self.settings.limits)),
+            Activity::Ending(ending) => Some(ending.deadline),
+        };
+        [activity, self.next_checkpoint, self.linger].into_iter().flatten().min()
+    }
+
+    /// Ends all processes, then the coordinator.
+    pub fn end(&mut self, code: i32, now: Instant) {
+        self.kill(None, Some(code), now);
+    }
+
+    fn join(&mut self, client: ClientId, join: Join, now: Instant) {
+        if self.workers.contains_key(&client) || self.held.iter().any(|(held, _)| *held == client) {
+            return self.refuse(client, "this connection has joined already");
+        }
+        if let Some((computation, generation)) = join.restarted {
+            return self.join_restarted(client, join, computation, generation, now);
+        }
+        match &self.activity {
+            Activity::Ending(_) => self.refuse(client, "the computation is being killed"),
+            Activity::Restart(_) => self.held.push_back((client, join)),
+            Activity::Generation(generation) if generation.holds_joiners() => self.held.push_back((client, join)),
+            Activity::Running | Activity::Generation(_) => {
+                self.welcome(client, join, now);
+                self.ask_to_suspend(client, now);
+            }
+        }
+    }
+
+    /// Makes a process a member, of a new computation if it is the first.
+    fn welcome(&mut self, client: ClientId, join: Join, now: Instant) {
+        self.linger = None;
+        if self.workers.is_empty() && join.restarted.is_none() && !self.comes_back(&join, now) {
+            self.id = None;
+            self.last_generation = 0;
+            self.committed = 0;
+            self.asked_interval = 0;
+            self.interval = self.settings.interval;
+        }
+        let computation = match self.id {
+            Some(id) => id,
+            None => match random_id() {
+                Ok(id) => *self.id.insert(id),
+                Err(error) => return self.refuse(client, &format!("the kernel gave no random bytes: {error}")),
+            },
+        };
+        if join.interval != 0 && join.interval != self.asked_interval {
+            self.asked_interval = join.interval;
+            self.interval = join.interval;
+            self.next_checkpoint = None;
+        }
+        let worker = Worker { number: self.next_number, join };
+        self.next_number += 1;
+        self.journal.note(format_args!("{} joined", worker.describe()));
+        self.workers.insert(client, worker);
+        if self.next_checkpoint.is_none() {
+            self.schedule(now);
+        }
+        self.send(client, FromCoordinator::Welcome { computation, peers: self.workers.len() as u32 });
+    }
+
+    /// Whether the first to join is one that has just left: it has executed another program.
+    fn comes_back(&self, join: &Join, now: Instant) -> bool {
+        self.departed.iter().any(|departed| {
+            now.duration_since(departed.at) < DEPARTED
+                && departed.host == join.host
+                && (departed.process == join.process || departed.virtual_pid == join.virtual_pid)
+        })
+    }
+
+    fn welcome_held(&mut self, now: Instant) {
+        for (client, join) in std::mem::take(&mut self.held) {
+            self.welcome(client, join, now);
+        }
+    }
+
+    fn last_left(&mut self, now: Instant) {
+        if matches!(self.activity, Activity::Ending(_)) {
+            return self.finish_ending(now);
+        }
+        self.next_checkpoint = None;
+        if self.settings.exit_on_last {
+            self.linger = Some(now + LINGER);
+        }
+    }
+
+    /// Sets the time of the next checkpoint that nobody asks for.
+    fn schedule(&mut self, now: Instant) {
+        self.next_checkpoint = (self.interval > 0).then(|| now + Duration::from_secs(u64::from(self.interval)));
+    }
+
+    /// What was under way is over: those who waited for that get their turn.
+    fn run_on(&mut self, now: Instant) {
+        self.activity = Activity::Running;
+        self.welcome_held(now);
+        self.schedule(now);
+        if let Some(request) = self.queued.take() {
+            self.begin_generation(request, now);
+        }
+    }
+
+    fn send(&mut self, client: ClientId, message: FromCoordinator) {
+        self.effects.push(Effect::Send(client, message));
+    }
+
+    fn send_to_workers(&mut self, message: &FromCoordinator) {
+        self.effects.extend(self.workers.keys().map(|client| Effect::Send(*client, message.clone())));
+    }
+
+    fn refuse(&mut self, client: ClientId, reason: &str) {
+        self.journal.warn(format_args!("a client was refused: {reason}"));
+        self.send(client, FromCoordinator::Refused { reason: reason.into() });
+        self.effects.push(Effect::Close(client));
+    }
+
+    fn answer(&mut self, asker: Asker, outcome: Outcome) {
+        self.effects.push(match asker {
+            Asker::Client(client) => Effect::Send(client, FromCoordinator::Outcome(outcome)),
+            Asker::Console => Effect::Tell(outcome),
+        });
+    }
+
+    fn answer_all(&mut self, askers: Vec<Asker>, outcome: &Outcome) {
+        for asker in askers {
+            self.answer(asker, outcome.clone());
+        }
+    }
+
+    fn forget_asker(&mut self, client: ClientId) {
+        let stays = |asker: &Asker| *asker != Asker::Client(client);
+        match &mut self.activity {
+            Activity::Running => {}
+            Activity::Generation(generation) => generation.request.waiting.retain(stays),
+            Activity::Restart(restart) => restart.restarter_left(client),
+            Activity::Ending(ending) => ending.askers.retain(stays),
+        }
+        if let Some(request) = &mut self.queued {
+            request.waiting.retain(stays);
+        }
+    }
+}
+
+fn random_id() -> Result<ComputationId, getrandom::Error> {
+    let mut bytes = [0u8; 16];
+    getrandom::fill(&mut bytes)?;
+    Ok(ComputationId(u128::from_le_bytes(bytes)))
+}

@@ -1,0 +1,209 @@
+//! The restart script: a thin call of dmtcp_restart with all images of a generation.
+
+use crate::commit::Image;
+use dmtcp_protocol::message::ComputationId;
+use std::fs::OpenOptions;
+use std::io::{self, Write};
+use std::os::unix::fs::{OpenOptionsExt, symlink};
+use std::path::{Path, PathBuf};
+
+/// Name that always means the newest script.
+const NEWEST: &str = "dmtcp_restart_script.sh";
+
+/// What a script depends on besides the images.
+pub struct Script<'a> {
+    /// Where it goes.
+    pub directory: &'a Path,
+    /// The dmtcp_restart that it calls; absolute.
+    pub program: &'a Path,
+    /// Port of the coordinator.
+    pub port: u16,
+    /// Seconds between checkpoints.
+    pub interval: u32,
+}
+
+/// Writes the script and lets the well-known name mean it. An error comes with the file that it is about.
+pub fn write(
+    script: &Script,
+    computation: ComputationId,
+    generation: u64,
+    images: &[Image],
+) -> Result<(), (PathBuf, io::Error)> {
+    let name = format!("dmtcp_restart_script_{computation}.sh");
+    let path = script.directory.join(&name);
+    let temporary = script.directory.join(format!(".{name}.tmp"));
+    let text = render(script, computation, generation, images);
+    let put = || {
+        // The mode counts only for a file that is created.
+        let _ = std::fs::remove_file(&temporary);
+        OpenOptions::new().write(true).create_new(true).mode(0o700).open(&temporary)?.write_all(text.as_bytes())?;
+        std::fs::rename(&temporary, &path)
+    };
+    put().map_err(|error| (path.clone(), error))?;
+    let newest = script.directory.join(NEWEST);
+    let link = script.directory.join(format!(".{NEWEST}.tmp-{computation}"));
+    let _ = std::fs::remove_file(&link);
+    symlink(&name, &link)
+        .or_else(|_| std::fs::copy(&path, &link).map(drop))
+        .and_then(|()| std::fs::rename(&link, &newest))
+        .map_err(|error| (newest, error))
+}
+
+fn render(script: &Script, computation: ComputationId, generation: u64, images: &[Image]) -> String {
+    let list: String = images.iter().map(|image| format!("  {}\n", quote(&image.written.public_path))).collect();
+    let Script { port, interval, program, .. } = script;
+    let program = quote(&program.to_string_lossy());
+    format!(
+        r#"#!/bin/bash
+# Restarts generation {generation} of computation {computation}.
+restart={program}
+images=(
+{list})
+port=${{DMTCP_COORD_PORT:-{port}}}
+interval=${{DMTCP_CHECKPOINT_INTERVAL:-{interval}}}
+restart_dir=${{DMTCP_RESTART_DIR:-}}
+log_file=${{DMTCP_COORD_LOGFILE:-${{DMTCP_COORD_LOG_FILENAME:-}}}}
+options=()
+{BODY}"#
+    )
+}
+
+/// What is the same in every script.
+const BODY: &str = r#"
+usage() {
+  cat <<END
+Usage: ${0##*/} [options]
+Restarts the processes of a checkpoint.
+  -h, --coord-host, --host HOST   host of the coordinator [env: DMTCP_COORD_HOST]
+  -p, --coord-port, --port PORT   port of the coordinator; 0: any free one [env: DMTCP_COORD_PORT] [now: $port]
+      --hostfile FILE             hosts to restart on
+  -d, --ckptdir DIR               directory for later images
+  -r, --restartdir DIR            directory that the images are in now [env: DMTCP_RESTART_DIR]
+  -t, --tmpdir DIR                scratch directory [env: DMTCP_TMPDIR]
+  -i, --interval SECONDS          seconds between checkpoints [env: DMTCP_CHECKPOINT_INTERVAL] [now: $interval]
+      --coord-logfile FILE        log of a coordinator that is started [env: DMTCP_COORD_LOGFILE]
+      --no-strict-checking        restart images that belong to another user
+      --help                      this text
+END
+}
+
+fail() {
+  echo "${0##*/}: $1" >&2
+  exit "${DMTCP_FAIL_RC:-99}"
+}
+
+while [ $# -gt 0 ]; do
+  case $1 in
+    --help) usage; exit 0 ;;
+    --no-strict-checking) options+=("$1"); shift; continue ;;
+    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
+  esac
+  [ $# -gt 1 ] || fail "$1 is not an option, or lacks its value; see --help"
+  case $1 in
+    -h | --coord-host | --host) options+=(--coord-host "$2") ;;
+    -p | --coord-port | --port) port=$2 ;;
+    --hostfile) options+=(--hostfile "$2") ;;
+    -d | --ckptdir) options+=(--ckptdir "$2") ;;
+    -r | --restartdir) restart_dir=$2 ;;
+    -t | --tmpdir) options+=(--tmpdir "$2") ;;
+    -i | --interval) interval=$2 ;;
+    --coord-logfile) log_file=$2 ;;
+    *) fail "unknown option $1; see --help" ;;
+  esac
+  shift 2
+done
+
+options+=(--coord-port "$port")
+[ "$interval" = 0 ] || options+=(--interval "$interval")
+[ -z "$log_file" ] || options+=(--coord-logfile "$log_file")
+if [ -n "$restart_dir" ]; then
+  for i in "${!images[@]}"; do images[i]=$restart_dir/${images[i]##*/}; done
+fi
+exec "$restart" "${options[@]}" -- "${images[@]}"
+"#;
+
+/// A string as one word of a shell.
+fn quote(text: &str) -> String {
+    format!("'{}'", text.replace('\'', r"'\''"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use dmtcp_protocol::message::{Join, Written};
+    use std::process::Command;
+
+    /// Writes a script for one image.
+    fn write_for(image: &str, directory: &Path, program: &Path) -> PathBuf {
+        let written = Written {
+            generation: 3,
+            path: String::new(),
+            public_path: image.into(),
+            bytes: 1,
+            unsupported: Vec::new(),
+            stages: Vec::new(),
+        };
+        let join = Join {
+            virtual_pid: 1,
+            real_pid: 1,
+            program: "p".into(),
+            host: "h".into(),
+            process: 1,
+            restarted: None,
+            checkpoint_dir: "/".into(),
+            interval: 0,
+        };
+        let images = [Image { written: &written, join: &join, synced: true }];
+        write(&Script { directory, program, port: 7, interval: 0 }, ComputationId(5), 3, &images).unwrap();
+        directory.join(NEWEST)
+    }
+
+    /// Runs a script whose dmtcp_restart prints its arguments, one a line.
+    fn arguments(image: &str, options: &[&str]) -> Vec<String> {
+        let directory = tempfile::tempdir().unwrap();
+        let program = directory.path().join("it's a restart");
+        let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&program).unwrap();
+        file.write_all(b"#!/bin/sh\nfor a in \"$@\"; do echo \"$a\"; done\n").unwrap();
+        drop(file);
+        let mut command = Command::new(write_for(image, directory.path(), &program));
+        command.args(options).env("DMTCP_FAIL_RC", "98");
+        for name in ["DMTCP_COORD_PORT", "DMTCP_CHECKPOINT_INTERVAL", "DMTCP_RESTART_DIR", "DMTCP_COORD_LOGFILE"] {
+            command.env_remove(name);
+        }
+        let output = command.output().unwrap();
+        if !output.status.success() {
+            return vec![format!("exit {:?}", output.status.code())];
+        }
+        String::from_utf8(output.stdout).unwrap().lines().map(String::from).collect()
+    }
+
+    #[test]
+    fn odd_names_arrive_as_they_are() {
+        let image = "/a b/it's $HOME `x` \"y\" \\z.dmtcp";
+        assert_eq!(arguments(image, &[]), ["--coord-port", "7", "--", image]);
+    }
+
+    #[test]
+    fn options_are_handed_on() {
+        let given = ["-p", "0", "--ckptdir=/d e", "-i", "5", "--no-strict-checking", "-r", "/n&w"];
+        let seen = arguments("/old/x.dmtcp", &given);
+        let expected =
+            ["--ckptdir", "/d e", "--no-strict-checking", "--coord-port", "0", "--interval", "5", "--", "/n&w/x.dmtcp"];
+        assert_eq!(seen, expected);
+    }
+    #[test]
+    fn nonsense_is_a_failure_of_ours() {
+        assert_eq!(arguments("/x.dmtcp", &["--nonsense", "x"]), ["exit Some(98)"]);
+        assert_eq!(arguments("/x.dmtcp", &["--port"]), ["exit Some(98)"]);
+    }
+
+    #[test]
+    fn the_shell_has_nothing_to_object_to() {
+        let directory = tempfile::tempdir().unwrap();
+        let script = write_for("/a b/it's.dmtcp", directory.path(), Path::new("/bin/true"));
+        match Command::new("shellcheck").arg(script).output() {
+            Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
+            Err(error) => eprintln!("not checked, shellcheck cannot be run: {error}"),
+        }
+    }
+}

@@ -1,0 +1,355 @@
+//! The event loop: sockets, console, signals and the clock in, effects out.
+//!
+//! One thread. Nothing here waits but [`Poll::poll`]; only a commit (in [`crate::commit`]) waits for the disk.
+
+use crate::commit;
+use crate::computation::{Asker, ClientId, Computation, Effect};
+use crate::connection::{Connection, End};
+use crate::console::{self, Console, Line};
+use crate::journal::Journal;
+use dmtcp_protocol::auth::Key;
+use mio::net::TcpListener;
+use mio::unix::SourceFd;
+use mio::{Events, Interest, Poll, Token};
+use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{setsockopt, sockopt};
+use std::collections::BTreeMap;
+use std::io;
+use std::os::fd::{AsFd, AsRawFd};
+use std::time::{Duration, Instant};
+
+const LISTENER: Token = Token(0);
+const CONSOLE: Token = Token(1);
+const SIGNALS: Token = Token(2);
+/// Tokens from here on are connections.
+const FIRST_CLIENT: usize = 16;
+/// Strangers at the door at the same time; one more and the oldest has to leave.
+const MOST_STRANGERS: usize = 128;
+/// How long a host may be silent before it is asked whether it is still there, in seconds.
+const KEEP_ALIVE: u32 = 60;
+/// How often a listener is tried again that could not accept, and a console that was in the background.
+const RETRY: Duration = Duration::from_millis(200);
+/// How long sending the last messages may take.
+const LAST_WORDS: Duration = Duration::from_secs(2);
+
+/// When to end without being told.
+pub struct Options {
+    /// After this time in any case.
+    pub timeout: Option<Duration>,
+    /// After this time without any client.
+    pub stale: Option<Duration>,
+    /// After this time if no process has ever joined.
+    pub unused: Option<Duration>,
+    /// Whether somebody may type on stdin.
+    pub console: bool,
+}
+
+/// The coordinator's outside.
+pub struct Server {
+    poll: Poll,
+    listener: TcpListener,
+    key: Key,
+    computation: Computation,
+    journal: Journal,
+    options: Options,
+    signals: SignalFd,
+    console: Option<Console>,
+    /// A regular file as stdin cannot be polled, and never has to be waited for.
+    console_polled: bool,
+    connections: BTreeMap<ClientId, Connection>,
+    /// Connections that have more to read than one turn takes.
+    ready: Vec<ClientId>,
+    next_client: usize,
+    /// Set while descriptors are short: connections wait to be accepted.
+    accept_again: Option<Instant>,
+    started: Instant,
+    /// Since when nobody is connected.
+    lonely: Option<Instant>,
+    used: bool,
+    exit: Option<i32>,
+}
+
+impl Server {
+    /// A server on a socket that listens.
+    pub fn new(
+        listener: std::net::TcpListener,
+        key: Key,
+        computation: Computation,
+        journal: Journal,
+        options: Options,
+    ) -> io::Result<Self> {
+        let poll = Poll::new()?;
+        listener.set_nonblocking(true)?;
+        let mut listener = TcpListener::from_std(listener);
+        poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let mut set = SigSet::empty();
+        set.add(Signal::SIGINT);
+        set.add(Signal::SIGTERM);
+        set.thread_block()?;
+        let signals = SignalFd::with_flags(&set, SfdFlags::SFD_NONBLOCK | SfdFlags::SFD_CLOEXEC)?;
+        poll.registry().register(&mut SourceFd(&signals.as_fd().as_raw_fd()), SIGNALS, Interest::READABLE)?;
+        let console = if options.console { Console::open() } else { None };
+        let console_polled = console.is_some()
+            && poll.registry().register(&mut SourceFd(&io::stdin().as_raw_fd()), CONSOLE, Interest::READABLE).is_ok();
+        let now = Instant::now();
+        Ok(Self {
+            poll,
+            listener,
+            key,
+            computation,
+            journal,
+            options,
+            signals,
+            console,
+            console_polled,
+            connections: BTreeMap::new(),
+            ready: Vec::new(),
+            next_client: FIRST_CLIENT,
+            accept_again: None,
+            started: now,
+            lonely: Some(now),
+            used: false,
+            exit: None,
+        })
+    }
+
+    /// Serves until the end; the value is the exit code.
+    pub fn serve(&mut self) -> io::Result<i32> {
+        let mut events = Events::with_capacity(256);
+        if let Some(console) = &self.console {
+            console.show_prompt();
+        }
+        loop {
+            let wait = self.wait(Instant::now());
+            match self.poll.poll(&mut events, wait) {
+                Err(error) if error.kind() != io::ErrorKind::Interrupted => return Err(error),
+                _ => {}
+            }
+            let now = Instant::now();
+            for client in std::mem::take(&mut self.ready) {
+                self.receive(client, now);
+            }
+            for event in &events {
+                match event.token() {
+                    LISTENER => self.accept(now),
+                    CONSOLE => self.read_console(now),
+                    SIGNALS => self.read_signals(now),
+                    Token(number) => {
+                        let client = ClientId(number);
+                        if event.is_writable() {
+                            self.flush(client, now);
+                        }
+                        self.receive(client, now);
+                    }
+                }
+            }
+            if !self.console_polled {
+                self.read_console(now);
+            }
+            self.keep_time(now);
+            self.carry_out(now);
+            if let Some(code) = self.exit {
+                self.say_last_words();
+                return Ok(code);
+            }
+        }
+    }
+
+    /// How long nothing has to be done.
+    fn wait(&self, now: Instant) -> Option<Duration> {
+        if !self.ready.is_empty() || (self.console.is_some() && !self.console_polled) {
+            return Some(Duration::ZERO);
+        }
+        let handshakes = self.connections.values().filter_map(Connection::deadline).min();
+        let ends = [
+            self.options.timeout.map(|limit| self.started + limit),
+            self.options.stale.and_then(|limit| Some(self.lonely? + limit)),
+            self.options.unused.filter(|_| !self.used).map(|limit| self.started + limit),
+        ];
+        let others = [handshakes, self.computation.next_deadline(), self.accept_again];
+        let next = ends.into_iter().chain(others).flatten().min()?;
+        // Never early: the deadline must have passed when we wake, or we would spin.
+        Some(next.saturating_duration_since(now) + Duration::from_millis(1))
+    }
+
+    fn keep_time(&mut self, now: Instant) {
+        if self.accept_again.is_some_and(|due| now >= due) {
+            self.accept(now);
+        }
+        let slow: Vec<ClientId> = self
+            .connections
+            .iter()
+            .filter(|(_, connection)| connection.deadline().is_some_and(|due| now >= due))
+            .map(|(client, _)| *client)
+            .collect();
+        for client in slow {
+            self.end(client, &End::Slow, now);
+        }
+        self.computation.tick(now);
+        self.used |= !self.computation.is_idle();
+        if self.connections.is_empty() {
+            self.lonely.get_or_insert(now);
+        } else {
+            self.lonely = None;
+        }
+        let passed =
+            |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| now.duration_since(since) >= limit);
+        if passed(self.started, self.options.timeout) {
+            self.options.timeout = None;
+            self.journal.warn("the time is up");
+            self.computation.end(1, now);
+        } else if self.lonely.is_some_and(|since| passed(since, self.options.stale)) {
+            self.journal.warn("nobody has been here for too long");
+            self.exit = Some(1);
+        } else if !self.used && passed(self.started, self.options.unused) {
+            self.journal.warn("no process has ever joined");
+            self.exit = Some(1);
+        }
+    }
+
+    fn accept(&mut self, now: Instant) {
+        self.accept_again = None;
+        loop {
+            let mut stream = match self.listener.accept() {
+                Ok((stream, _)) => stream,
+                Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
+                // The one that came has left again.
+                Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
+                    continue;
+                }
+                Err(error) => {
+                    self.journal.warn(format_args!("cannot accept a connection: {error}"));
+                    self.accept_again = Some(now + RETRY);
+                    return;
+                }
+            };
+            let client = ClientId(self.next_client);
+            self.next_client += 1;
+            let interest = Interest::READABLE | Interest::WRITABLE;
+            let prepared = stream
+                .set_nodelay(true)
+                .and_then(|()| Ok(setsockopt(&stream, sockopt::KeepAlive, &true)?))
+                .and_then(|()| Ok(setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE)?))
+                .and_then(|()| self.poll.registry().register(&mut stream, Token(client.0), interest));
+            if let Err(error) = prepared {
+                self.journal.warn(format_args!("cannot serve a connection: {error}"));
+                continue;
+            }
+            self.connections.insert(client, Connection::new(stream, now));
+            let mut strangers = self.connections.iter().filter(|(_, connection)| connection.deadline().is_some());
+            if let (Some((oldest, _)), true) = (strangers.next(), strangers.count() >= MOST_STRANGERS) {
+                let oldest = *oldest;
+                self.end(oldest, &End::Crowded, now);
+            }
+        }
+    }
+
+    fn receive(&mut self, client: ClientId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        let turn = connection.receive(&self.key);
+        if turn.more {
+            self.ready.push(client);
+        }
+        for message in turn.messages {
+            self.computation.receive(client, message, now);
+        }
+        if let Some(end) = turn.end {
+            self.end(client, &end, now);
+        }
+        self.carry_out(now);
+    }
+
+    fn flush(&mut self, client: ClientId, now: Instant) {
+        let Some(connection) = self.connections.get_mut(&client) else { return };
+        match connection.flush() {
+            Ok(true) => self.end(client, &End::Closed, now),
+            Ok(false) => {}
+            Err(end) => self.end(client, &end, now),
+        }
+    }
+
+    /// A connection is over.
+    fn end(&mut self, client: ClientId, end: &End, now: Instant) {
+        let Some(mut connection) = self.connections.remove(&client) else { return };
+        if !matches!(end, End::Closed) {
+            self.journal.warn(format_args!("a connection was ended: {end}"));
+        }
+        // Closing the socket takes it out of the poll, whatever this says.
+        let _ = self.poll.registry().deregister(&mut connection.stream);
+        self.computation.gone(client, now);
+    }
+
+    fn carry_out(&mut self, now: Instant) {
+        loop {
+            let effects = self.computation.take_effects();
+            if effects.is_empty() {
+                return;
+            }
+            for effect in effects {
+                match effect {
+                    Effect::Send(client, message) => {
+                        let sent = self.connections.get_mut(&client).map(|connection| connection.send(&message));
+                        if let Some(Err(end)) = sent {
+                            self.end(client, &end, now);
+                        }
+                    }
+                    Effect::Close(client) => {
+                        if let Some(connection) = self.connections.get_mut(&client) {
+                            connection.close_when_sent();
+                        }
+                        self.flush(client, now);
+                    }
+                    Effect::Tell(outcome) => console::tell(&outcome),
+                    Effect::Remove(directories) => commit::remove(&directories),
+                    Effect::Exit(code) => self.exit = Some(code),
+                }
+            }
+        }
+    }
+
+    fn read_console(&mut self, now: Instant) {
+        let Some(console) = &mut self.console else { return };
+        let (lines, open) = console.read();
+        for line in &lines {
+            match line {
+                Line::Command(command) => self.computation.command(Asker::Console, *command, now),
+                Line::Hosts => console::tell_hosts(&self.computation.rows()),
+                Line::Help => println!("{}", console::HELP),
+                Line::Unknown(text) => println!("unknown command '{text}'; h lists the commands"),
+                Line::Empty => {}
+            }
+        }
+        self.carry_out(now);
+        if let (Some(console), false) = (&self.console, lines.is_empty()) {
+            console.show_prompt();
+        }
+        if !open {
+            // The end of stdin is no reason to end: somebody may have closed a terminal.
+            let _ = self.poll.registry().deregister(&mut SourceFd(&io::stdin().as_raw_fd()));
+            self.console = None;
+        }
+    }
+
+    fn read_signals(&mut self, now: Instant) {
+        while let Ok(Some(signal)) = self.signals.read_signal() {
+            self.journal.note(format_args!("ended by signal {}", signal.ssi_signo));
+            self.computation.end(0, now);
+        }
+    }
+
+    /// Sends what is still to be sent, for a limited time.
+    fn say_last_words(&mut self) {
+        let deadline = Instant::now() + LAST_WORDS;
+        let mut events = Events::with_capacity(64);
+        while Instant::now() < deadline {
+            self.connections.retain(|_, connection| {
+                connection.close_when_sent();
+                matches!(connection.flush(), Ok(false))
+            });
+            if self.connections.is_empty() || self.poll.poll(&mut events, Some(RETRY)).is_err() {
+                return;
+            }
+        }
+    }
+}

@@ -1,0 +1,249 @@
+//! The process as an image: its mappings, what of them is stored, its threads' registers, the notes for debuggers.
+//!
+//! ```text
+//!   maps::read -> regions + extents + notes -> Plan -> (maps unchanged?) -> write
+//! ```
+//! Planning allocates, and allocation may add mappings, so the plan is made again until the mappings that it was made from
+//! are still those of the process. From then on until the image is written nothing is allocated: the memory of this
+//! library is part of what is written.
+
+pub mod cpu;
+pub mod maps;
+mod notes;
+mod pages;
+mod sink;
+
+use crate::host::description::Description;
+use crate::threads::{self, slot::Slot};
+use dmtcp_image::plan::{Contents, Plan, Source};
+use dmtcp_image::record::{Region, Restore, Thread, flag, kind};
+use dmtcp_image::CHUNK;
+use dmtcp_plugin_api::{proc_files, sys};
+use maps::Mapping;
+use std::sync::atomic::{AtomicU64, Ordering};
+
+pub use sink::FileSink;
+
+static VDSO_START: AtomicU64 = AtomicU64::new(0);
+static VDSO_END: AtomicU64 = AtomicU64::new(0);
+
+/// Notes where the vdso is, so that a signal handler can tell.
+pub fn note_vdso() {
+    for mapping in maps::read().unwrap_or_default() {
+        if mapping.name == b"[vdso]" {
+            VDSO_END.store(mapping.end, Ordering::Release);
+            VDSO_START.store(mapping.start, Ordering::Release);
+        }
+    }
+}
+
+/// Whether a PC is inside the vdso.
+pub fn in_vdso(pc: u64) -> bool {
+    pc >= VDSO_START.load(Ordering::Acquire) && pc < VDSO_END.load(Ordering::Acquire)
+}
+
+/// Memory of ours that changes while the image is written, or must not be in it.
+#[derive(Clone, Copy, Debug)]
+pub struct OwnMemory {
+    /// The checkpoint thread's stack, with its thread control block.
+    pub stack: (u64, u64),
+    /// The buffer that unsafe bytes are copied to: not in the image.
+    pub buffer: (u64, u64),
+}
+
+/// What the image tells of the process beyond its memory; rendered by the caller.
+pub struct Facts {
+    /// JSON of the identity.
+    pub identity: Vec<u8>,
+    /// Where restart enters.
+    pub enter_process: u64,
+    /// The checkpoint thread's slot.
+    pub checkpoint_slot: &'static Slot,
+}
+
+/// Extents smaller than this are copied before they are summed and written: they may hold thread control blocks, whose
+/// rseq area the kernel writes when it moves a parked thread.
+const SMALL: u64 = CHUNK;
+
+fn overlaps(mapping: &Mapping, range: (u64, u64)) -> bool {
+    mapping.start < range.1 && range.0 < mapping.end
+}
+
+fn region_kind(mapping: &Mapping, claimed: bool) -> u32 {
+    match &mapping.name[..] {
+        b"[vdso]" => kind::VDSO,
+        name if name.starts_with(b"[vvar") => kind::VVAR,
+        _ if claimed => kind::OBJECT,
+        _ if mapping.flags & flag::DROPPABLE != 0 => kind::EMPTY,
+        _ if mapping.shared => kind::ORPHAN,
+        _ if mapping.inode != 0 => kind::PRIVATE_FILE,
+        _ => kind::ANONYMOUS,
+    }
+}
+
+/// Lays the image out. The plan is consistent with the mappings that it returns the text of.
+fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<(Plan, Vec<u8>), String> {
+    let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
+    let mappings = maps::parse(&text);
+    let pagemap = pages::Pagemap::open();
+    let mut contents = Contents { identity: facts.identity.clone(), ..Contents::default() };
+    let mut restore = restore_record(facts);
+    for mapping in &mappings {
+        if mapping.name == b"[vsyscall]" || (mapping.start >= own.buffer.0 && mapping.end <= own.buffer.1) {
+            continue;
+        }
+        let claim = description.claims.iter().find(|c| c.start == mapping.start);
+        let kind = region_kind(mapping, claim.is_some());
+        match kind {
+            kind::VDSO => {
+                restore.vdso_start = mapping.start;
+                restore.vdso_length = mapping.end - mapping.start;
+            }
+            kind::VVAR => {
+                if restore.vvar_start == 0 {
+                    restore.vvar_start = mapping.start;
+                }
+                restore.vvar_length = mapping.end - restore.vvar_start;
+            }
+            kind::ORPHAN => description.unsupported.push(format!(
+                "shared memory at {:#x} ({}): no plugin supports it; it will come back as a private copy",
+                mapping.start,
+                String::from_utf8_lossy(&mapping.name)
+            )),
+            _ => {}
+        }
+        contents.regions.push(Region {
+            start: mapping.start,
+            end: mapping.end,
+            offset: claim.map_or(mapping.offset, |c| c.offset),
+            inode: mapping.inode,
+            object: claim.map_or(0, |c| c.object),
+            flags: mapping.flags,
+            dev_major: mapping.dev_major,
+            dev_minor: mapping.dev_minor,
+            prot: mapping.prot,
+            kind,
+            name_offset: contents.names.len() as u32,
+            name_length: mapping.name.len() as u32,
+        });
+        contents.names.extend_from_slice(&mapping.name);
+        let volatile = overlaps(mapping, own.stack);
+        let plain = kind == kind::ANONYMOUS && mapping.prot & 1 != 0 && mapping.flags & flag::GUARDS == 0;
+        let mut store = |start: u64, end: u64| {
+            if start < own.buffer.1 && own.buffer.0 < end {
+                // The buffer has grown together with its neighbours: store what lies around it.
+                for (a, b) in [(start, own.buffer.0), (own.buffer.1, end)] {
+                    if a < b {
+                        contents.extents.push((Source { address: a, length: b - a, copy: true }, false));
+                    }
+                }
+                return;
+            }
+            let copy = volatile || !plain || end - start < SMALL;
+            contents.extents.push((Source { address: start, length: end - start, copy }, false));
+        };
+        match kind {
+            kind::VDSO | kind::PRIVATE_FILE => store(mapping.start, mapping.end),
+            kind::ANONYMOUS | kind::ORPHAN => pagemap.populated(mapping.start, mapping.end, &mut store),
+            _ => {}
+        }
+    }
+    for (plugin, name, address, length) in &description.blobs {
+        contents.blobs.push((plugin.clone(), name.clone(), contents.extents.len()));
+        contents.extents.push((Source { address: *address, length: *length, copy: true }, true));
+    }
+    contents.sections = std::mem::take(&mut description.sections);
+    let parked = threads::parked();
+    contents.threads = thread_records(&parked, facts.checkpoint_slot);
+    restore.xstate_size = notes::threads(&parked, &mut contents.debugger);
+    notes::process(&mappings, &parked, &mut contents.debugger);
+    contents.restore = Some(restore);
+    let mut plan = Plan::new(&contents);
+    description.sections = contents.sections;
+    // The writer fills the plan's own tables while it writes: memory that holds them is copied first.
+    let own_tables = [
+        (plan.sums.as_ptr() as u64, plan.sums.len() as u64 * 8),
+        (plan.trailer.as_ptr() as u64, plan.trailer.len() as u64),
+    ];
+    for (source, _) in &mut plan.extents {
+        if own_tables.iter().any(|t| t.0 < source.address + source.length && source.address < t.0 + t.1) {
+            source.copy = true;
+        }
+    }
+    Ok((plan, text))
+}
+
+/// How often the plan is made again before it is given up; each time the arenas have grown to what the last one took.
+const TRIES: usize = 8;
+
+/// Lays the image out for good.
+pub fn plan(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<Plan, String> {
+    let unsupported = description.unsupported.len();
+    for _ in 0..TRIES {
+        description.unsupported.truncate(unsupported);
+        let (plan, text) = plan_once(description, facts, own)?;
+        if maps::same_layout(&text)? {
+            return Ok(plan);
+        }
+    }
+    Err("the mappings of the process do not stay as they are although all its threads are stopped".into())
+}
+
+fn thread_records(parked: &[&'static Slot], checkpoint: &'static Slot) -> Vec<Thread> {
+    const ENDED: u32 = 2;
+    let mut out = Vec::with_capacity(parked.len() + 2);
+    let pid = sys::pid();
+    if parked.first().is_none_or(|s| s.tid() != pid) {
+        out.push(Thread { tid: pid, role: ENDED, slot: 0, name: [0; 16] });
+    }
+    for slot in parked {
+        // SAFETY: the thread is parked.
+        let name = unsafe { slot.saved() }.name;
+        out.push(Thread { tid: slot.tid(), role: 0, slot: slot.address(), name });
+    }
+    // SAFETY: the calling thread is the checkpoint thread, whose slot this is.
+    let name = unsafe { checkpoint.saved() }.name;
+    out.push(Thread { tid: checkpoint.tid(), role: 1, slot: checkpoint.address(), name });
+    out
+}
+
+/// The fields of `struct prctl_mm_map` from /proc/PID/stat, and the rest that restart needs.
+fn restore_record(facts: &Facts) -> Restore {
+    let stat = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
+    let tail = stat.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &stat[at + 1..]);
+    let tail = String::from_utf8_lossy(tail).into_owned();
+    let fields: Vec<u64> = tail.split_ascii_whitespace().map(|w| w.parse().unwrap_or(0)).collect();
+    // Fields count from 1 in proc(5); the first of `fields` is number 3.
+    let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
+    // SAFETY: brk(0) only asks.
+    let brk = unsafe { sys::call(libc::SYS_brk as i32, [0; 6]) }.unwrap_or(0) as u64;
+    let personality = unsafe {
+        // SAFETY: 0xffffffff only asks.
+        sys::call(libc::SYS_personality as i32, [0xffff_ffff, 0, 0, 0, 0, 0])
+    };
+    Restore {
+        enter_process: facts.enter_process,
+        enter_task: threads::enter_task_address(),
+        mm: [
+            field(26),
+            field(27),
+            field(45),
+            field(46),
+            field(47),
+            brk,
+            field(28),
+            field(48),
+            field(49),
+            field(50),
+            field(51),
+        ],
+        vdso_start: 0,
+        vdso_length: 0,
+        vvar_start: 0,
+        vvar_length: 0,
+        xcr0: cpu::xcr0(),
+        xcomp_perm: cpu::xcomp_permission(),
+        xstate_size: 0,
+        personality: personality.unwrap_or(0) as u64,
+    }
+}

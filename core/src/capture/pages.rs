@@ -1,0 +1,155 @@
+//! Which pages of private memory have content: PAGEMAP_SCAN (kernel 6.7), else /proc/PID/pagemap, else all of them.
+
+use crate::config;
+use dmtcp_image::PAGE;
+use dmtcp_plugin_api::sys::{self, Fd};
+
+/// Runs that are nearer than this are stored as one extent; the gap is a hole in the file.
+const GAP: u64 = 256 << 10;
+
+const PAGE_IS_PRESENT: u64 = 1 << 3;
+const PAGE_IS_SWAPPED: u64 = 1 << 4;
+const PAGE_IS_PFNZERO: u64 = 1 << 5;
+/// `_IOWR('f', 16, struct pm_scan_arg)`.
+const PAGEMAP_SCAN: usize = 0xc060_6610;
+
+/// `struct pm_scan_arg`.
+#[repr(C)]
+#[derive(Default)]
+struct ScanArgument {
+    size: u64,
+    flags: u64,
+    start: u64,
+    end: u64,
+    walk_end: u64,
+    vec: u64,
+    vec_len: u64,
+    max_pages: u64,
+    category_inverted: u64,
+    category_mask: u64,
+    category_anyof_mask: u64,
+    return_mask: u64,
+}
+
+/// `struct page_region`.
+#[repr(C)]
+#[derive(Clone, Copy, Default)]
+struct PageRegion {
+    start: u64,
+    end: u64,
+    categories: u64,
+}
+
+/// An open /proc/PID/pagemap.
+pub struct Pagemap {
+    file: Option<Fd>,
+    scan: bool,
+}
+
+impl Pagemap {
+    /// Opens it; a process that is not dumpable cannot, and stores all its pages.
+    pub fn open() -> Self {
+        let file = sys::open(b"/proc/thread-self/pagemap", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok();
+        Self { file, scan: config::allowed("pagemap_scan") }
+    }
+
+    /// Calls `store` for each extent of a private mapping: in order, page aligned, within it.
+    pub fn populated(&self, start: u64, end: u64, store: &mut impl FnMut(u64, u64)) {
+        let mut merged = Merge { current: None, store };
+        let known = match &self.file {
+            Some(file) if self.scan && scan(file, start, end, &mut merged) => true,
+            Some(file) => entries(file, start, end, &mut merged),
+            None => false,
+        };
+        if !known {
+            merged.current = None;
+            merged.add(start, end);
+        }
+        merged.finish();
+    }
+}
+
+struct Merge<'a, F: FnMut(u64, u64)> {
+    current: Option<(u64, u64)>,
+    store: &'a mut F,
+}
+
+impl<F: FnMut(u64, u64)> Merge<'_, F> {
+    fn add(&mut self, start: u64, end: u64) {
+        match &mut self.current {
+            Some(run) if start <= run.1 + GAP => run.1 = end,
+            run => {
+                if let Some((a, b)) = run.replace((start, end)) {
+                    (self.store)(a, b);
+                }
+            }
+        }
+    }
+
+    fn finish(self) {
+        if let Some((a, b)) = self.current {
+            (self.store)(a, b);
+        }
+    }
+}
+
+/// False: the kernel does not know the request; nothing was added.
+fn scan<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
+    let mut found = [PageRegion::default(); 256];
+    let mut at = start;
+    while at < end {
+        let mut argument = ScanArgument {
+            size: size_of::<ScanArgument>() as u64,
+            start: at,
+            end,
+            vec: found.as_mut_ptr() as u64,
+            vec_len: found.len() as u64,
+            category_inverted: PAGE_IS_PFNZERO,
+            category_mask: PAGE_IS_PFNZERO,
+            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
+            return_mask: PAGE_IS_PRESENT,
+            ..ScanArgument::default()
+        };
+        match sys::ioctl(file.number(), PAGEMAP_SCAN, &mut argument) {
+            Ok(count) => {
+                for region in &found[..count.min(found.len())] {
+                    merged.add(region.start, region.end);
+                }
+                if argument.walk_end <= at {
+                    return true;
+                }
+                at = argument.walk_end;
+            }
+            Err(_) if at == start => return false,
+            Err(_) => {
+                merged.add(at, end);
+                return true;
+            }
+        }
+    }
+    true
+}
+
+/// One 64-bit entry a page; bit 63 present, bit 62 swapped. False: cannot be read; nothing was added.
+fn entries<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
+    let mut buffer = [0u8; 4096];
+    let mut at = start;
+    while at < end {
+        let wanted = (((end - at) / PAGE) as usize * 8).min(buffer.len());
+        let filled = match sys::pread(file.number(), &mut buffer[..wanted], at / PAGE * 8) {
+            Ok(filled) if filled >= 8 => filled,
+            _ if at == start => return false,
+            _ => {
+                merged.add(at, end);
+                return true;
+            }
+        };
+        for entry in buffer[..filled].chunks_exact(8) {
+            if entry[7] & 0xc0 != 0 {
+                merged.add(at, at + PAGE);
+            }
+            at += PAGE;
+        }
+    }
+    true
+}

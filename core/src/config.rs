@@ -1,0 +1,86 @@
+//! What the environment says, read once.
+
+use dmtcp_protocol::env as names;
+use std::ffi::{CStr, c_char};
+use std::sync::OnceLock;
+
+/// Settings of this process.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// Coordinator's numeric address.
+    pub coord_host: String,
+    /// Its port.
+    pub coord_port: u16,
+    /// File with the key.
+    pub key_file: String,
+    /// Where images go.
+    pub checkpoint_dir: String,
+    /// The signal that stops threads.
+    pub signal: i32,
+    /// 0, 1, 2.
+    pub quiet: u8,
+    /// Whether a resource that nobody claims fails the checkpoint.
+    pub fail_on_unsupported: bool,
+    /// Paths of the preloaded plugins, in order.
+    pub plugins: Vec<String>,
+    /// Kernel features that must not be used.
+    pub forbidden: Vec<String>,
+    /// Seconds between checkpoints that the launch asked for.
+    pub interval: u32,
+}
+
+static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// A variable of the process's environment as it is now. Only before threads are there, or for what nobody changes.
+pub fn variable(name: &str) -> Option<String> {
+    // SAFETY: libc keeps `environ` a null-terminated array of zero-terminated strings (null before it is set up).
+    unsafe {
+        let mut entry = environ;
+        while !entry.is_null() && !(*entry).is_null() {
+            let text = CStr::from_ptr(*entry).to_bytes();
+            if let Some(value) = text.strip_prefix(name.as_bytes()).and_then(|r| r.strip_prefix(b"=")) {
+                return Some(String::from_utf8_lossy(value).into_owned());
+            }
+            entry = entry.add(1);
+        }
+    }
+    None
+}
+
+/// The settings; `None` if this process is in no computation (no launch has set them).
+pub fn config() -> Option<&'static Config> {
+    CONFIG.get_or_init(read).as_ref()
+}
+
+fn list(value: Option<String>, separator: char) -> Vec<String> {
+    value.unwrap_or_default().split(separator).filter(|s| !s.is_empty()).map(str::to_owned).collect()
+}
+
+fn read() -> Option<Config> {
+    let coord_port = variable(names::COORD_PORT)?.parse().ok()?;
+    let plugins = variable(names::PLUGIN_PATHS)?;
+    Some(Config {
+        coord_host: variable(names::COORD_HOST).unwrap_or_else(|| "127.0.0.1".into()),
+        coord_port,
+        key_file: variable(names::COORD_KEY_FILE).unwrap_or_default(),
+        checkpoint_dir: variable(names::CHECKPOINT_DIR).unwrap_or_else(|| ".".into()),
+        signal: variable(names::SIGCKPT)
+            .and_then(|s| s.parse().ok())
+            .filter(|s| (1..=64).contains(s))
+            .unwrap_or(names::DEFAULT_SIGCKPT),
+        quiet: variable(names::QUIET).and_then(|s| s.parse().ok()).unwrap_or(0),
+        fail_on_unsupported: variable(names::ON_UNSUPPORTED).as_deref() == Some("fail"),
+        plugins: list(Some(plugins), ':'),
+        forbidden: list(variable(names::FORBID), ','),
+        interval: variable("DMTCP_CHECKPOINT_INTERVAL").and_then(|s| s.parse().ok()).unwrap_or(0),
+    })
+}
+
+/// Whether a kernel feature may be used.
+pub fn allowed(feature: &str) -> bool {
+    config().is_none_or(|c| !c.forbidden.iter().any(|f| f == feature))
+}

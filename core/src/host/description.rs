@@ -1,0 +1,76 @@
+//! What plugins say about the generation under way: sections, blobs, claimed mappings, unsupported resources.
+//!
+//! Only the checkpoint thread (and hooks that it runs) touches it, one generation at a time.
+
+use dmtcp_plugin_api::sys;
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+
+/// A claim on a mapping.
+#[derive(Clone, Copy, Debug)]
+pub struct Claim {
+    /// Where the mapping starts.
+    pub start: u64,
+    /// Object that it maps.
+    pub object: u64,
+    /// Offset in the object.
+    pub offset: u64,
+}
+
+/// Everything said so far.
+#[derive(Default, Debug)]
+pub struct Description {
+    /// Plugin, name, bytes.
+    pub sections: Vec<(String, String, Vec<u8>)>,
+    /// Plugin, name, address, length.
+    pub blobs: Vec<(String, String, u64, u64)>,
+    /// Claimed mappings.
+    pub claims: Vec<Claim>,
+    /// One sentence each.
+    pub unsupported: Vec<String>,
+    /// Why the checkpoint cannot be, if a plugin said so.
+    pub failure: Option<String>,
+}
+
+struct Shared(UnsafeCell<Description>);
+
+// SAFETY: only the thread noted in `OWNER` gets at it.
+unsafe impl Sync for Shared {}
+
+static CURRENT: Shared = Shared(UnsafeCell::new(Description {
+    sections: Vec::new(),
+    blobs: Vec::new(),
+    claims: Vec::new(),
+    unsupported: Vec::new(),
+    failure: None,
+}));
+static OWNER: AtomicI32 = AtomicI32::new(0);
+static OBJECTS: AtomicU64 = AtomicU64::new(1);
+
+/// Opens a description; the calling thread becomes its owner.
+pub fn begin() {
+    OWNER.store(sys::tid(), Ordering::Release);
+    with(|d| *d = Description::default());
+}
+
+/// Closes it and hands it over.
+pub fn finish() -> Description {
+    let out = with(std::mem::take).unwrap_or_default();
+    OWNER.store(0, Ordering::Release);
+    out
+}
+
+/// Works on the description; `None` for any thread but its owner.
+pub fn with<R>(f: impl FnOnce(&mut Description) -> R) -> Option<R> {
+    if OWNER.load(Ordering::Acquire) != sys::tid() {
+        return None;
+    }
+    // SAFETY: this thread is the owner, and `f` cannot reach here again through safe code of this module's users: none of
+    // them calls back while it holds the reference.
+    Some(f(unsafe { &mut *CURRENT.0.get() }))
+}
+
+/// A fresh object number.
+pub fn new_object() -> u64 {
+    OBJECTS.fetch_add(1, Ordering::Relaxed)
+}

@@ -1,0 +1,111 @@
+//! Wires wrappers: groups all of one symbol, orders them, fills each `next` cell and each stub's `slot`.
+//!
+//! ```text
+//!   application -> stub of whichever object comes first -> *slot = head of the chain
+//!   wrapper 1 --next--> wrapper 2 --next--> real function
+//! ```
+//! Runs in the constructor, or earlier: the first call through a stub wires everything, because constructors of the
+//! application's libraries run before ours. Cells are written `next` first, so that a chain is whole when it is entered.
+
+use super::{Loaded, text};
+use crate::{config, signal};
+use dmtcp_plugin_api::abi::{ABI_VERSION, PLUGIN_SYMBOL, Plugin, Wrapper};
+use dmtcp_plugin_api::{private, sys};
+use std::ffi::{CString, c_char, c_int, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+unsafe extern "C" {
+    fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+}
+
+const UNWIRED: u32 = 0;
+const WIRING: u32 = 1;
+const WIRED: u32 = 2;
+static STATE: AtomicU32 = AtomicU32::new(UNWIRED);
+
+/// The plugins that are preloaded, in the order of their priority and then of the command line.
+pub fn find_plugins() -> Vec<Loaded> {
+    let Some(config) = config::config() else { return Vec::new() };
+    let symbol = CString::new(PLUGIN_SYMBOL).unwrap_or_default();
+    let mut found = Vec::new();
+    for path in &config.plugins {
+        let Ok(c_path) = CString::new(path.as_str()) else { continue };
+        // SAFETY: RTLD_NOLOAD only looks for what is loaded; names are zero-terminated.
+        let plugin = unsafe {
+            let handle = dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
+            if handle.is_null() { std::ptr::null_mut() } else { dlsym(handle, symbol.as_ptr()) }
+        };
+        if plugin.is_null() {
+            continue;
+        }
+        // SAFETY: what is exported under this name is a `Plugin`; version and size are checked before more is believed.
+        let plugin: &'static Plugin = unsafe { &*plugin.cast() };
+        if plugin.abi == ABI_VERSION && plugin.core_size <= super::api::API.size {
+            found.push(Loaded { plugin, path });
+        }
+    }
+    found.sort_by_key(|l| l.plugin.priority);
+    found
+}
+
+fn wrappers_of(plugin: &Plugin) -> Vec<&'static Wrapper> {
+    let mut out = Vec::new();
+    // SAFETY: the descriptor's lists are statics of the plugin.
+    unsafe {
+        for list in std::slice::from_raw_parts(plugin.wrappers, plugin.wrapper_lists) {
+            out.extend_from_slice(std::slice::from_raw_parts(list.first, list.count));
+        }
+    }
+    out
+}
+
+/// The definition of a symbol that the application would have had without us.
+fn real(wrapper: &Wrapper) -> usize {
+    // The last of our objects in the search order sees past all of us.
+    let last = config::config()
+        .and_then(|c| c.plugins.iter().rev().find_map(|p| super::plugins().iter().find(|l| l.path == p)))
+        .map(|l| l.plugin.next_symbol);
+    let find = last.unwrap_or(private::next_symbol);
+    find(wrapper.symbol, wrapper.version) as usize
+}
+
+extern "C" fn missing() -> ! {
+    let text = b"dmtcp: a wrapped function was called that no loaded library defines\n";
+    let _ = sys::write(2, text);
+    // SAFETY: ends the process; there is no function to go on with.
+    unsafe { libc::abort() }
+}
+
+/// Wires all wrappers. Idempotent; another thread that comes meanwhile goes to the real functions.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_core_wire() {
+    if STATE.compare_exchange(UNWIRED, WIRING, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        return;
+    }
+    let mut all: Vec<(&'static Wrapper, i32)> = Vec::new();
+    if config::config().is_some() {
+        all.extend(signal::WRAPPERS.iter().map(|w| (*w, i32::MIN)));
+        for loaded in super::plugins() {
+            all.extend(wrappers_of(loaded.plugin).into_iter().map(|w| (w, loaded.plugin.priority)));
+        }
+    }
+    // Stable: the order of the command line decides among equals.
+    all.sort_by(|a, b| {
+        text(a.0.symbol).cmp(text(b.0.symbol)).then(a.0.priority.cmp(&b.0.priority)).then(a.1.cmp(&b.1))
+    });
+    for chain in all.chunk_by(|a, b| text(a.0.symbol) == text(b.0.symbol)) {
+        let mut next = match real(chain[0].0) {
+            0 => missing as *const () as usize,
+            address => address,
+        };
+        for (wrapper, _) in chain.iter().rev() {
+            wrapper.next.store(next, Ordering::Release);
+            next = wrapper.function as usize;
+        }
+        for (wrapper, _) in chain {
+            wrapper.slot.store(next, Ordering::Release);
+        }
+    }
+    STATE.store(WIRED, Ordering::Release);
+}

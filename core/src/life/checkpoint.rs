@@ -1,0 +1,292 @@
+//! One checkpoint of this process, from the coordinator's request to the synced image.
+//!
+//! ```text
+//!   PRESUSPEND -> stop -> barrier Suspended -> PRECHECKPOINT (claim, look, describe) -> plan -> [capture: write]
+//!      -> barrier Written -> RESUME -> release -> fsync -> Synced
+//! ```
+//! Whatever goes wrong on the way: RESUME hooks run if PRECHECKPOINT hooks did, the threads go on, the half-written file
+//! is removed, the coordinator is told what and why.
+
+use super::context::{self, Context, RESTARTED};
+use super::worker::{Worker, host_name, program};
+use super::restore;
+use crate::capture::{self, Facts, FileSink, OwnMemory};
+use crate::host::{self, description};
+use crate::{config, log, threads};
+use dmtcp_image::plan::Plan;
+use dmtcp_image::record::{Identity, Plugin};
+use dmtcp_image::write;
+use dmtcp_plugin_api::abi::Event;
+use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_protocol::message::{Barrier, FromClient, Written};
+use std::ffi::c_void;
+use sys::Fd;
+
+/// How long the other processes may take to come to a barrier, in milliseconds.
+const BARRIER_LIMIT: i32 = 600_000;
+
+/// Which memory the caller of [`checkpoint`] is in now.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Outcome {
+    /// The process goes on.
+    Resumed,
+    /// The process has come back from its image.
+    Restarted,
+}
+
+/// Where the checkpoint thread comes back to.
+static mut CONTEXT: Context = Context::new();
+
+/// Address of the context, for [`restore`].
+pub fn context() -> *mut Context {
+    &raw mut CONTEXT
+}
+
+fn no_event(event: Event) {
+    host::event(event, std::ptr::null_mut());
+}
+
+/// Takes part in a generation.
+pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
+    no_event(Event::PreSuspend);
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let signal = config::config().map_or(0, |c| c.signal);
+    if let Err(reason) = threads::stop::stop(signal, &[]) {
+        give_up(worker, generation, reason);
+        return Outcome::Resumed;
+    }
+    let stopped = sys::clock(libc::CLOCK_MONOTONIC);
+    worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
+    if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
+        threads::release();
+        log::trace("core", &format!("generation {generation} is given up: {reason}"));
+        return Outcome::Resumed;
+    }
+    let written = describe_and_write(worker, generation, stopped - start);
+    if let Ok(Step::Restarted) = written {
+        return Outcome::Restarted;
+    }
+    let passed = match written {
+        Ok(Step::Written(file, message)) => {
+            let path = message.path.clone();
+            worker.send(&FromClient::Written(message));
+            worker.pass(generation, Barrier::Written, BARRIER_LIMIT).map(|()| file).map_err(|reason| (reason, path, true))
+        }
+        Err((reason, path)) => Err((reason, path, false)),
+        Ok(Step::Restarted) => return Outcome::Restarted,
+    };
+    no_event(Event::Resume);
+    threads::release();
+    no_event(Event::Running);
+    match passed {
+        Ok(file) => {
+            worker.generation = generation;
+            match sys::sync(file.number()) {
+                Ok(()) => worker.send(&FromClient::Synced { generation }),
+                Err(e) => give_up(worker, generation, format!("the image does not reach the disk (errno {e}): {}", cause(e))),
+            }
+        }
+        Err((reason, path, known)) => {
+            let _ = sys::unlink(path.as_bytes());
+            if known {
+                log::trace("core", &format!("generation {generation} is given up: {reason}"));
+            } else {
+                give_up(worker, generation, reason);
+            }
+        }
+    }
+    Outcome::Resumed
+}
+
+fn give_up(worker: &mut Worker, generation: u64, reason: String) {
+    let reason = format!("{}[{}]: {reason}", program(), sys::pid());
+    log::line(dmtcp_plugin_api::core::Level::Error, "core", &reason);
+    worker.send(&FromClient::Failed { generation, reason });
+}
+
+fn cause(error: i32) -> &'static str {
+    match error {
+        libc::ENOSPC => "the file system is full: free some space, or use --ckptdir",
+        libc::EDQUOT => "the disk quota is used up: free some space, or use --ckptdir",
+        libc::EFBIG => "the file size limit is too low: raise ulimit -f",
+        libc::EACCES | libc::EPERM => "permission denied: use --ckptdir with a directory of your own",
+        libc::EROFS => "the file system is read-only: use --ckptdir",
+        libc::ENOENT => "the directory is gone: make it again, or use --ckptdir",
+        _ => "see errno(3)",
+    }
+}
+
+enum Step {
+    Written(Fd, Written),
+    Restarted,
+}
+
+/// What the writer, on the far side of [`context::capture`], works on.
+struct Writing<'a> {
+    plan: &'a mut Plan,
+    sink: Option<Fd>,
+    buffer: (u64, u64),
+    worker: &'a Worker,
+}
+
+extern "C" fn write_image(argument: *mut c_void) -> i64 {
+    // SAFETY: the argument is the `Writing` that `describe_and_write` passed, alive until this returns.
+    let writing = unsafe { &mut *argument.cast::<Writing<'_>>() };
+    let Some(file) = writing.sink.take() else { return i64::from(libc::EBADF) };
+    let total = writing.plan.bytes;
+    let worker = writing.worker;
+    let report = |done| {
+        if let Some(link) = &worker.link {
+            link.report_progress(done, total);
+        }
+    };
+    let mut sink = FileSink::new(file, report);
+    // SAFETY: the buffer is a mapping of ours of this size that is in no extent.
+    let buffer = unsafe {
+        std::slice::from_raw_parts_mut(writing.buffer.0 as *mut u8, (writing.buffer.1 - writing.buffer.0) as usize)
+    };
+    // SAFETY: all threads of the application are parked; what this thread itself changes is marked to be copied.
+    let result = unsafe { write::write(writing.plan, &mut sink, buffer) };
+    writing.sink = Some(sink.into_file());
+    match result {
+        Ok(()) => 0,
+        Err(error) => i64::from(error.max(1)),
+    }
+}
+
+fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> Result<Step, (String, String)> {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let name = format!("ckpt_{}_{:016x}-{}.dmtcp", safe(&program()), (worker.process >> 64) as u64, sys::pid());
+    let computation = worker.computation;
+    let directory = format!("{}/.dmtcp-{computation}/{generation}", worker.checkpoint_dir);
+    let path = format!("{directory}/{name}");
+    let fail = |reason: String| (reason, path.clone());
+    description::begin();
+    no_event(Event::PreCheckpoint);
+    let mut described = description::finish();
+    if let Some(reason) = described.failure.take() {
+        return Err(fail(reason));
+    }
+    threads::save_thread(
+        // SAFETY: the slot is this thread's own.
+        unsafe { worker.slot.saved() },
+    );
+    restore::note_process_state();
+    let own = OwnMemory { stack: worker.stack, buffer: worker.buffer };
+    let facts = Facts {
+        identity: serde_json::to_vec(&identity(worker, generation, &name)).unwrap_or_default(),
+        enter_process: restore::enter_process_address(),
+        checkpoint_slot: worker.slot,
+    };
+    let file = create(&worker.checkpoint_dir, &directory, &path).map_err(&fail)?;
+    let mut plan = capture::plan(&mut described, &facts, &own).map_err(&fail)?;
+    if config::config().is_some_and(|c| c.fail_on_unsupported)
+        && let Some(first) = described.unsupported.first()
+    {
+        return Err(fail(format!("{first} (--on-unsupported=fail)")));
+    }
+    let planned = sys::clock(libc::CLOCK_MONOTONIC);
+    let bytes = plan.length;
+    let mut writing = Writing { plan: &mut plan, sink: Some(file), buffer: worker.buffer, worker };
+    // SAFETY: the context is a static; the argument outlives the call.
+    let result = unsafe { context::capture(context(), write_image, (&raw mut writing).cast()) };
+    if result == RESTARTED {
+        // Descriptors of before do not exist here: forget them without closing what now has their numbers.
+        if let Some(stale) = writing.sink.take() {
+            stale.leak();
+        }
+        return Ok(Step::Restarted);
+    }
+    if result != 0 {
+        let error = result as i32;
+        return Err(fail(format!("the image {path} cannot be written (errno {error}): {}", cause(error))));
+    }
+    let Some(file) = writing.sink.take() else { return Err(fail("the image was not opened".into())) };
+    let end = sys::clock(libc::CLOCK_MONOTONIC);
+    let microseconds = |n: u64| n / 1000;
+    let message = Written {
+        generation,
+        public_path: format!("{}/{name}", worker.checkpoint_dir),
+        path,
+        bytes: sys::fstat(file.number()).map_or(bytes, |s| s.st_blocks as u64 * 512),
+        unsupported: described.unsupported,
+        stages: vec![
+            ("stop".into(), microseconds(stop_time)),
+            ("look".into(), microseconds(planned - start)),
+            ("write".into(), microseconds(end - planned)),
+        ],
+    };
+    Ok(Step::Written(file, message))
+}
+
+/// A program's name as part of a file name.
+fn safe(program: &str) -> String {
+    program.chars().map(|c| if c.is_ascii_alphanumeric() || "._+-".contains(c) { c } else { '_' }).collect()
+}
+
+fn create(checkpoint_dir: &str, directory: &str, path: &str) -> Result<Fd, String> {
+    let upper = &directory[..directory.rfind('/').unwrap_or(directory.len())];
+    for directory in [upper, directory] {
+        match sys::make_directory(directory.as_bytes(), 0o700) {
+            Ok(()) | Err(libc::EEXIST) => {}
+            Err(e) => {
+                return Err(format!("the checkpoint directory {checkpoint_dir} cannot be used (errno {e}): {}", cause(e)));
+            }
+        }
+    }
+    let flags = libc::O_RDWR | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    sys::open(path.as_bytes(), flags, 0o600)
+        .map_err(|e| format!("the image {path} cannot be created (errno {e}): {}", cause(e)))
+}
+
+fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
+    let text = |path: &str| {
+        let link = proc_files::read_link(path).unwrap_or_default();
+        String::from_utf8_lossy(&link).into_owned()
+    };
+    let status = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
+    let tail = status.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &status[at + 1..]);
+    let tail = String::from_utf8_lossy(tail).into_owned();
+    let numbers: Vec<i32> = tail.split_ascii_whitespace().skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
+    let arguments = proc_files::read_file("/proc/thread-self/../../cmdline").unwrap_or_default();
+    // SAFETY: the calls take no arguments.
+    let id = |number: i64| unsafe { sys::call(number as i32, [0; 6]) }.unwrap_or(0) as u32;
+    let release = proc_files::read_file("/proc/sys/kernel/osrelease").unwrap_or_default();
+    Identity {
+        computation: worker.computation.to_string(),
+        generation,
+        processes: worker.peers,
+        process: format!("{:032x}", worker.process),
+        host: host_name(),
+        kernel: String::from_utf8_lossy(release.trim_ascii()).into_owned(),
+        pid: sys::pid(),
+        ppid: numbers.first().copied().unwrap_or(0),
+        pgid: numbers.get(1).copied().unwrap_or(0),
+        sid: numbers.get(2).copied().unwrap_or(0),
+        uid: id(libc::SYS_geteuid),
+        gid: id(libc::SYS_getegid),
+        program: program(),
+        exe: text("/proc/thread-self/../../exe"),
+        args: arguments
+            .strip_suffix(b"\0")
+            .unwrap_or(&arguments)
+            .split(|&b| b == 0)
+            .map(|a| String::from_utf8_lossy(a).into_owned())
+            .collect(),
+        cwd: text("/proc/thread-self/../../cwd"),
+        checkpoint_dir: worker.checkpoint_dir.clone(),
+        image_name: name.to_owned(),
+        taken: sys::clock(libc::CLOCK_REALTIME) / 1_000_000_000,
+        monotonic: sys::clock(libc::CLOCK_MONOTONIC),
+        core_version: env!("CARGO_PKG_VERSION").into(),
+        plugins: host::plugins()
+            .iter()
+            .map(|l| Plugin {
+                name: host::text(l.plugin.name).into(),
+                version: host::text(l.plugin.version).into(),
+                path: l.path.into(),
+            })
+            .collect(),
+        cpu_features: Vec::new(),
+    }
+}

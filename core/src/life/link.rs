@@ -1,0 +1,196 @@
+//! The connection to the coordinator, by raw system calls on the checkpoint thread's own descriptor table.
+
+use dmtcp_plugin_api::sys::{self, Fd};
+use dmtcp_protocol::auth::{Key, Nonce, Side};
+use dmtcp_protocol::frame;
+use dmtcp_protocol::message::{Answer, Challenge, FromClient, FromCoordinator, Hello};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+
+/// How long the handshake may take in all, in milliseconds.
+const HANDSHAKE_LIMIT: i32 = 10_000;
+
+/// Why there is no message.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Silence {
+    /// The time is up.
+    TimeOut,
+    /// The coordinator has closed the connection, or broken the protocol.
+    Gone,
+}
+
+/// An authenticated connection.
+#[derive(Debug)]
+pub struct Link {
+    socket: Fd,
+    received: Vec<u8>,
+}
+
+/// Numeric address of a host as the launcher writes it; `localhost` too.
+fn address(host: &str, port: u16) -> Result<SocketAddr, String> {
+    let ip = match host {
+        "localhost" | "" => IpAddr::V4(Ipv4Addr::LOCALHOST),
+        other => other.parse().map_err(|_| format!("coordinator host '{host}' is no numeric address"))?,
+    };
+    Ok(SocketAddr::new(ip, port))
+}
+
+/// `struct sockaddr_in` or `sockaddr_in6`, and its length.
+fn sockaddr(address: &SocketAddr) -> ([u8; 28], usize) {
+    let mut out = [0u8; 28];
+    out[2..4].copy_from_slice(&address.port().to_be_bytes());
+    match address.ip() {
+        IpAddr::V4(ip) => {
+            out[..2].copy_from_slice(&(libc::AF_INET as u16).to_ne_bytes());
+            out[4..8].copy_from_slice(&ip.octets());
+            (out, 16)
+        }
+        IpAddr::V6(ip) => {
+            out[..2].copy_from_slice(&(libc::AF_INET6 as u16).to_ne_bytes());
+            out[8..24].copy_from_slice(&ip.octets());
+            (out, 28)
+        }
+    }
+}
+
+/// A random number that nobody can foresee.
+pub fn random<const N: usize>() -> [u8; N] {
+    let mut out = [0u8; N];
+    // SAFETY: the buffer is valid for its length. Below 256 bytes the call does not give less.
+    let _ = unsafe { sys::call(libc::SYS_getrandom as i32, [out.as_mut_ptr() as usize, N, 0, 0, 0, 0]) };
+    out
+}
+
+impl Link {
+    /// Connects and proves the key, both ways.
+    pub fn open(host: &str, port: u16, key: &Key) -> Result<Self, String> {
+        let target = address(host, port)?;
+        let (bytes, length) = sockaddr(&target);
+        let family = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
+        let fail = |e: i32| {
+            format!("no coordinator can be reached at {host}:{port} (errno {e}); start one, or name it with --coord-host and --coord-port")
+        };
+        // SAFETY: the address is valid for its length, the option value is an int.
+        let socket = unsafe {
+            let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
+            let number = sys::call(libc::SYS_socket as i32, [family as usize, kind as usize, 0, 0, 0, 0]).map_err(fail)?;
+            let socket = Fd::own(number as i32);
+            let on = 1i32;
+            let _ = sys::call(
+                libc::SYS_setsockopt as i32,
+                [number, libc::IPPROTO_TCP as usize, libc::TCP_NODELAY as usize, (&raw const on) as usize, 4, 0],
+            );
+            sys::call(libc::SYS_connect as i32, [number, bytes.as_ptr() as usize, length, 0, 0, 0]).map_err(fail)?;
+            socket
+        };
+        let mut link = Self { socket, received: Vec::new() };
+        link.shake_hands(key).map_err(|e| format!("the coordinator at {host}:{port} {e}"))?;
+        Ok(link)
+    }
+
+    fn shake_hands(&mut self, key: &Key) -> Result<(), String> {
+        let nonce: Nonce = random();
+        self.write(&frame::encode(&Hello { nonce })).map_err(|_| "closed the connection".to_owned())?;
+        let challenge: Challenge = self.read(HANDSHAKE_LIMIT).map_err(|s| match s {
+            Silence::TimeOut => "did not answer".to_owned(),
+            Silence::Gone => "closed the connection".to_owned(),
+        })?;
+        if !key.verify(Side::Coordinator, &nonce, &challenge.nonce, &challenge.proof) {
+            return Err("does not hold this user's key: it belongs to somebody else".into());
+        }
+        let proof = key.prove(Side::Client, &nonce, &challenge.nonce);
+        self.write(&frame::encode(&Answer { proof })).map_err(|_| "closed the connection".to_owned())
+    }
+
+    fn write(&mut self, mut bytes: &[u8]) -> Result<(), Silence> {
+        while !bytes.is_empty() {
+            // SAFETY: the buffer is valid for its length; MSG_NOSIGNAL keeps SIGPIPE from the application.
+            let sent = unsafe {
+                sys::call(
+                    libc::SYS_sendto as i32,
+                    [
+                        self.socket.number() as usize,
+                        bytes.as_ptr() as usize,
+                        bytes.len(),
+                        libc::MSG_NOSIGNAL as usize,
+                        0,
+                        0,
+                    ],
+                )
+            };
+            match sent {
+                Ok(count) => bytes = &bytes[count..],
+                Err(libc::EINTR) => {}
+                Err(_) => return Err(Silence::Gone),
+            }
+        }
+        Ok(())
+    }
+
+    /// Sends a message.
+    pub fn send(&mut self, message: &FromClient) -> Result<(), Silence> {
+        self.write(&frame::encode(message))
+    }
+
+    /// Sends a progress report without allocating. What does not fit into the socket now is dropped whole.
+    pub fn report_progress(&self, done: u64, total: u64) {
+        let mut out = [0u8; 64];
+        let Ok(length) = postcard::to_slice(&FromClient::Progress { done, total }, &mut out[frame::HEADER..])
+            .map(|payload| payload.len())
+        else {
+            return;
+        };
+        out[..4].copy_from_slice(&frame::MAGIC);
+        out[4..6].copy_from_slice(&frame::VERSION.to_le_bytes());
+        out[8..12].copy_from_slice(&(length as u32).to_le_bytes());
+        let flags = libc::MSG_NOSIGNAL as usize;
+        // SAFETY: the buffer is valid for its length. A few bytes on a connection that is otherwise idle are taken whole.
+        let _ = unsafe {
+            sys::call(
+                libc::SYS_sendto as i32,
+                [self.socket.number() as usize, out.as_ptr() as usize, frame::HEADER + length, flags, 0, 0],
+            )
+        };
+    }
+
+    /// Waits for a message of the coordinator's; `limit` in milliseconds, negative: for ever.
+    pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
+        self.read(limit)
+    }
+
+    fn read<M: serde::de::DeserializeOwned>(&mut self, limit: i32) -> Result<M, Silence> {
+        let start = sys::clock(libc::CLOCK_MONOTONIC);
+        loop {
+            match frame::take(&mut self.received) {
+                Ok(Some(message)) => return Ok(message),
+                Ok(None) => {}
+                Err(_) => return Err(Silence::Gone),
+            }
+            let left = if limit < 0 {
+                -1
+            } else {
+                let passed = ((sys::clock(libc::CLOCK_MONOTONIC) - start) / 1_000_000) as i32;
+                if passed >= limit {
+                    return Err(Silence::TimeOut);
+                }
+                limit - passed
+            };
+            let mut wait = libc::pollfd { fd: self.socket.number(), events: libc::POLLIN, revents: 0 };
+            // SAFETY: one pollfd.
+            let ready = unsafe {
+                sys::call(libc::SYS_poll as i32, [(&raw mut wait) as usize, 1, left as usize, 0, 0, 0])
+            };
+            match ready {
+                Ok(0) | Err(libc::EINTR) => continue,
+                Ok(_) => {}
+                Err(_) => return Err(Silence::Gone),
+            }
+            let mut buffer = [0u8; 4096];
+            match sys::read(self.socket.number(), &mut buffer) {
+                Ok(0) => return Err(Silence::Gone),
+                Ok(count) => self.received.extend_from_slice(&buffer[..count]),
+                Err(libc::EINTR | libc::EAGAIN) => {}
+                Err(_) => return Err(Silence::Gone),
+            }
+        }
+    }
+}

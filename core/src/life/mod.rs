@@ -1,0 +1,178 @@
+//! The life of a process in a computation: constructor, checkpoint thread, checkpoints, restarts.
+//!
+//! ```text
+//!   constructor --> checkpoint thread: own descriptor table, connect, Join --> idle
+//!   idle --Checkpoint--> [checkpoint] --> idle
+//!   restart: [restore] --> Join as restarted --> RESTART hooks --> release --> idle
+//! ```
+
+pub mod checkpoint;
+mod context;
+pub mod descriptors;
+mod link;
+pub mod restore;
+mod worker;
+
+use crate::{capture, config, host, log, signal, threads};
+use dmtcp_plugin_api::abi::{Event, InitPayload};
+use dmtcp_plugin_api::core::Level;
+use dmtcp_plugin_api::sys;
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
+
+/// Bytes of the checkpoint thread's stack, its thread control block included.
+const STACK: usize = 512 << 10;
+/// How long the constructor waits until the process is a member of the computation, in nanoseconds.
+const JOIN_LIMIT: u64 = 15_000_000_000;
+/// All signals but those that libc uses to change ids and to cancel: a thread that blocks them hangs setuid(3).
+const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
+
+/// Pid of the process that the constructor ran in: a fork's child is another one, and has no checkpoint thread.
+static MEMBER: AtomicI32 = AtomicI32::new(0);
+/// Futex word: 0 until the checkpoint thread has joined or failed.
+static JOINED: AtomicU32 = AtomicU32::new(0);
+static RSEQ_OFFSET: AtomicI64 = AtomicI64::new(i64::MIN);
+
+/// Distance of the rseq area from the thread pointer; `None` if this libc registers none.
+pub fn libc_rseq_offset() -> Option<i64> {
+    Some(RSEQ_OFFSET.load(Ordering::Acquire)).filter(|o| *o != i64::MIN)
+}
+
+unsafe extern "C" {
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+    fn pthread_attr_init(attributes: *mut libc::pthread_attr_t) -> c_int;
+    fn pthread_attr_setstack(attributes: *mut libc::pthread_attr_t, stack: *mut c_void, size: usize) -> c_int;
+    fn pthread_attr_setdetachstate(attributes: *mut libc::pthread_attr_t, state: c_int) -> c_int;
+    fn pthread_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        start: extern "C" fn(*mut c_void) -> *mut c_void,
+        argument: *mut c_void,
+    ) -> c_int;
+    fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
+    ) -> c_int;
+}
+
+/// Whether this process is a member of a computation (and no fork's child of one).
+pub fn is_member() -> bool {
+    MEMBER.load(Ordering::Acquire) == sys::pid()
+}
+
+extern "C" fn in_child() {
+    crate::ARENAS.after_fork();
+    MEMBER.store(0, Ordering::Release);
+}
+
+#[ctor::ctor(unsafe)]
+fn constructor() {
+    let Some(config) = config::config() else { return };
+    host::wiring::dmtcp_core_wire();
+    if let Err(reason) = begin(config) {
+        fail(&reason);
+    }
+}
+
+/// Runs after the application's destructors, since we were loaded before its libraries' dependencies were initialised.
+#[used]
+#[unsafe(link_section = ".fini_array")]
+static DESTRUCTOR: extern "C" fn() = destructor;
+
+extern "C" fn destructor() {
+    if is_member() {
+        host::event(Event::Exit, std::ptr::null_mut());
+    }
+}
+
+/// Ends the process for a failure of ours, before the program has begun.
+fn fail(reason: &str) -> ! {
+    log::line(Level::Error, "core", reason);
+    let _ = sys::write(2, format!("dmtcp: {reason}\n").as_bytes());
+    let code = config::variable(dmtcp_protocol::env::FAIL_RC).and_then(|c| c.parse().ok());
+    exit(code.unwrap_or(dmtcp_protocol::env::FAILURE))
+}
+
+/// exit_group(2).
+pub fn exit(code: i32) -> ! {
+    loop {
+        // SAFETY: ends the process.
+        let _ = unsafe { sys::call(libc::SYS_exit_group as i32, [code as usize, 0, 0, 0, 0, 0]) };
+    }
+}
+
+fn begin(config: &'static config::Config) -> Result<(), String> {
+    // SAFETY: libc exports these with these types or not at all.
+    unsafe {
+        let offset = dlsym(std::ptr::null_mut(), c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = dlsym(std::ptr::null_mut(), c"__rseq_size".as_ptr()).cast::<u32>();
+        if !offset.is_null() && !size.is_null() && *size > 0 {
+            RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
+        }
+        pthread_atfork(None, None, Some(in_child));
+    }
+    capture::note_vdso();
+    threads::install_handler(config.signal)
+        .map_err(|e| format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal))?;
+    let stack = sys::map_anonymous(STACK).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
+    let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + STACK };
+    dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
+    host::initialise(&mut payload)?;
+    MEMBER.store(sys::pid(), Ordering::Release);
+    start_thread(stack)?;
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    while JOINED.load(Ordering::Acquire) == 0 {
+        if sys::clock(libc::CLOCK_MONOTONIC) - start > JOIN_LIMIT {
+            return Err(format!(
+                "the coordinator at {}:{} did not answer within {} s",
+                config.coord_host,
+                config.coord_port,
+                JOIN_LIMIT / 1_000_000_000
+            ));
+        }
+        let _ = sys::futex_wait(JOINED.as_ptr(), 0, Some(JOIN_LIMIT));
+    }
+    Ok(())
+}
+
+fn start_thread(stack: u64) -> Result<(), String> {
+    // The new thread inherits the mask that is set here.
+    let before = signal::set_mask(CHECKPOINT_THREAD_MASK);
+    // SAFETY: the attributes are initialised before use; the stack is a mapping of this size that stays for ever.
+    let result = unsafe {
+        let mut attributes = std::mem::zeroed();
+        let mut thread = 0;
+        pthread_attr_init(&raw mut attributes);
+        pthread_attr_setstack(&raw mut attributes, stack as *mut c_void, STACK);
+        pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
+        pthread_create(&raw mut thread, &raw const attributes, checkpoint_thread, stack as *mut c_void)
+    };
+    // The application starts with our signal unblocked, whatever it inherited.
+    let ours = config::config().map_or(0, |c| 1u64 << (c.signal - 1));
+    signal::set_mask(before & !ours);
+    if result != 0 {
+        return Err(format!("the checkpoint thread cannot be started (errno {result})"));
+    }
+    Ok(())
+}
+
+extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
+    let joined = worker::Worker::begin(stack as u64, STACK as u64);
+    let outcome = joined.map(|worker| {
+        JOINED.store(1, Ordering::Release);
+        sys::futex_wake(JOINED.as_ptr());
+        worker
+    });
+    match outcome {
+        Ok(mut worker) => worker.serve(),
+        Err(reason) => fail_from_thread(&reason),
+    }
+}
+
+fn fail_from_thread(reason: &str) -> ! {
+    // This thread's table has no standard error any more.
+    log::tell(reason);
+    let code = config::variable(dmtcp_protocol::env::FAIL_RC).and_then(|c| c.parse().ok());
+    exit(code.unwrap_or(dmtcp_protocol::env::FAILURE))
+}

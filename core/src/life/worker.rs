@@ -1,0 +1,189 @@
+//! The checkpoint thread between checkpoints: membership in the computation, and what the coordinator asks.
+
+use super::checkpoint::{self, Outcome};
+use super::link::{self, Link, Silence};
+use super::{descriptors, exit, restore};
+use crate::threads::slot::{self, Role, Slot, State};
+use crate::{config, log};
+use dmtcp_image::CHUNK;
+use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_protocol::auth::Key;
+use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join};
+
+/// Between two tries to reach a coordinator again, in nanoseconds.
+const RETRY: u64 = 1_000_000_000;
+/// How long a coordinator may take to answer a Join, in milliseconds: it may hold it back while a generation is written.
+const WELCOME_LIMIT: i32 = 600_000;
+
+/// A member of a computation.
+pub struct Worker {
+    /// The connection; `None` while no coordinator is there.
+    pub link: Option<Link>,
+    /// The computation.
+    pub computation: ComputationId,
+    /// How many processes it had when last heard.
+    pub peers: u32,
+    /// Last generation that this process took part in.
+    pub generation: u64,
+    /// Identity of the process, kept over restarts.
+    pub process: u128,
+    /// Where the next images go.
+    pub checkpoint_dir: String,
+    /// Coordinator's address.
+    pub host: String,
+    /// Coordinator's port.
+    pub port: u16,
+    /// The key.
+    pub key: Key,
+    /// This thread's stack.
+    pub stack: (u64, u64),
+    /// A buffer of one chunk, outside of the image.
+    pub buffer: (u64, u64),
+    /// This thread's slot.
+    pub slot: &'static Slot,
+}
+
+/// Host name of this machine.
+pub fn host_name() -> String {
+    let name = proc_files::read_file("/proc/sys/kernel/hostname").unwrap_or_default();
+    String::from_utf8_lossy(name.trim_ascii()).into_owned()
+}
+
+/// Name of the program, without its directory.
+pub fn program() -> String {
+    let exe = proc_files::read_link("/proc/thread-self/../../exe").unwrap_or_default();
+    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
+    let name = exe.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
+    if name.is_empty() { "unknown".into() } else { String::from_utf8_lossy(name).into_owned() }
+}
+
+/// A fresh buffer of one chunk.
+pub fn make_buffer() -> Result<(u64, u64), String> {
+    let start = sys::map_anonymous(CHUNK as usize).map_err(|e| format!("no memory for a buffer (errno {e})"))?;
+    Ok((start, start + CHUNK))
+}
+
+impl Worker {
+    /// Makes the calling thread the checkpoint thread and the process a member.
+    pub fn begin(stack: u64, length: u64) -> Result<Self, String> {
+        let config = config::config().ok_or("this process was not launched in a computation")?;
+        descriptors::separate()?;
+        let text = proc_files::read_file(&config.key_file)
+            .map_err(|e| format!("the key in {} cannot be read (errno {e})", config.key_file))?;
+        let key = Key::parse(&text).ok_or_else(|| format!("{} holds no key", config.key_file))?;
+        let slot = slot::of(sys::tid()).map_err(|e| format!("no memory for a slot (errno {e})"))?;
+        slot.set_role(Role::Checkpoint);
+        slot.set_state(State::Parked);
+        let mut worker = Self {
+            link: None,
+            computation: ComputationId::default(),
+            peers: 0,
+            generation: 0,
+            process: u128::from_le_bytes(link::random()),
+            checkpoint_dir: config.checkpoint_dir.clone(),
+            host: config.coord_host.clone(),
+            port: config.coord_port,
+            key,
+            stack: (stack, stack + length),
+            buffer: make_buffer()?,
+            slot,
+        };
+        worker.join(None)?;
+        Ok(worker)
+    }
+
+    /// Connects and joins.
+    pub fn join(&mut self, restarted: Option<(ComputationId, u64)>) -> Result<(), String> {
+        let mut link = Link::open(&self.host, self.port, &self.key)?;
+        let pid = sys::pid();
+        let join = Join {
+            virtual_pid: pid,
+            real_pid: pid,
+            program: program(),
+            host: host_name(),
+            process: self.process,
+            restarted,
+            checkpoint_dir: self.checkpoint_dir.clone(),
+            interval: config::config().map_or(0, |c| c.interval),
+        };
+        let gone = "the coordinator closed the connection instead of admitting this process".to_owned();
+        link.send(&FromClient::Join(join)).map_err(|_| gone.clone())?;
+        match link.receive(WELCOME_LIMIT) {
+            Ok(FromCoordinator::Welcome { computation, peers }) => {
+                self.computation = computation;
+                self.peers = peers;
+                self.link = Some(link);
+                Ok(())
+            }
+            Ok(FromCoordinator::Refused { reason }) => Err(format!("the coordinator refused this process: {reason}")),
+            Ok(_) | Err(Silence::Gone) => Err(gone),
+            Err(Silence::TimeOut) => {
+                Err(format!("the coordinator did not admit this process within {} s", WELCOME_LIMIT / 1000))
+            }
+        }
+    }
+
+    /// Sends a message; a connection that fails is dropped, and the next wait finds it so.
+    pub fn send(&mut self, message: &FromClient) {
+        if self.link.as_mut().is_some_and(|l| l.send(message).is_err()) {
+            self.link = None;
+        }
+    }
+
+    /// Waits for the next message; `limit` in milliseconds, negative: for ever.
+    pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
+        let Some(link) = &mut self.link else { return Err(Silence::Gone) };
+        let message = link.receive(limit);
+        if matches!(message, Err(Silence::Gone)) {
+            self.link = None;
+        }
+        message
+    }
+
+    /// Waits until all have come to a barrier. The error says why the generation is not to be.
+    pub fn pass(&mut self, generation: u64, barrier: Barrier, limit: i32) -> Result<(), String> {
+        loop {
+            match self.receive(limit) {
+                Ok(FromCoordinator::Passed { generation: g, barrier: b }) if (g, b) == (generation, barrier) => {
+                    return Ok(());
+                }
+                Ok(FromCoordinator::Abort { reason, .. }) => return Err(reason),
+                Ok(FromCoordinator::Kill) => exit(0),
+                Ok(_) => {}
+                Err(Silence::Gone) => return Err("the coordinator is gone".into()),
+                Err(Silence::TimeOut) => {
+                    return Err(format!("the other processes did not come to the barrier {barrier:?} within {} s", limit / 1000));
+                }
+            }
+        }
+    }
+
+    /// Serves the coordinator for ever.
+    pub fn serve(&mut self) -> ! {
+        loop {
+            match self.receive(-1) {
+                Ok(FromCoordinator::Checkpoint { generation }) => {
+                    if checkpoint::checkpoint(self, generation) == Outcome::Restarted {
+                        restore::rejoin(self);
+                    }
+                }
+                Ok(FromCoordinator::Kill | FromCoordinator::Committed { exit: true, .. }) => exit(0),
+                Ok(FromCoordinator::Welcome { peers, .. }) => self.peers = peers,
+                Ok(_) => {}
+                Err(_) => self.find_coordinator(),
+            }
+        }
+    }
+
+    /// The coordinator is gone: the application goes on; another one may come up at the same address.
+    fn find_coordinator(&mut self) {
+        log::trace("core", "the coordinator is gone; looking for another one at its address");
+        loop {
+            sys::nap(RETRY);
+            match self.join(None) {
+                Ok(()) => return,
+                Err(reason) => log::trace("core", &reason),
+            }
+        }
+    }
+}

@@ -1,0 +1,257 @@
+//! The handler of the checkpoint signal, and the way back to life of each task after a restart.
+//!
+//! Runs on a thread that may hold any lock, may have no valid thread pointer (raw clones, restart) and a tiny stack: raw
+//! system calls only, no thread-local storage, no allocation, no panic; on the slot's stack from the first call on.
+
+use super::rewind;
+use super::slot::{self, Role, STACK_TOP, Saved, Slot, State};
+use super::{EPOCH, PARKED};
+use crate::{capture, life, signal};
+use dmtcp_plugin_api::sys;
+use dmtcp_protocol::handoff::Handoff;
+use libc::{REG_RIP, siginfo_t, ucontext_t};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+const ARCH_SET_GS: usize = 0x1001;
+const ARCH_SET_FS: usize = 0x1002;
+const ARCH_GET_FS: usize = 0x1003;
+const ARCH_GET_GS: usize = 0x1004;
+const PR_GET_TID_ADDRESS: i32 = 40;
+const RSEQ_SIGNATURE: usize = 0x5305_3053;
+const RSEQ_LENGTH: usize = 32;
+const RSEQ_UNREGISTER: usize = 1;
+
+/// Installs the handler, raw, for the process.
+pub fn install_handler(number: i32) -> Result<(), i32> {
+    let action = signal::KernelAction {
+        handler: entry as *const () as u64,
+        flags: signal::SA_SIGINFO | signal::SA_ONSTACK | signal::SA_RESTART | signal::SA_RESTORER,
+        restorer: restorer as *const () as u64,
+        mask: u64::MAX,
+    };
+    signal::set_disposition(number, &action)
+}
+
+/// Where the kernel's signal frame returns to.
+#[unsafe(naked)]
+unsafe extern "C" fn restorer() {
+    core::arch::naked_asm!("mov eax, 15", "syscall", "ud2")
+}
+
+/// The handler: finds the slot on the application's stack, then leaves that stack alone.
+#[unsafe(naked)]
+unsafe extern "C" fn entry(_number: c_int, _info: *const siginfo_t, _frame: *mut ucontext_t) {
+    core::arch::naked_asm!(
+        "push rbp",
+        "mov rbp, rsp",
+        "push rbx",
+        "push r12",
+        "push r13",
+        "and rsp, -16",
+        "mov r12d, edi",
+        "mov r13, rsi",
+        "mov rbx, rdx",
+        "mov rdi, rsi",
+        "call {identify}",
+        "test rax, rax",
+        "jz 2f",
+        "mov rsp, [rax + {stack_top}]",
+        "xor ebp, ebp",
+        "mov rdi, rax",
+        "mov rsi, rbx",
+        "call {park}",
+        "ud2",
+        "2:",
+        "mov edi, r12d",
+        "mov rsi, r13",
+        "mov rdx, rbx",
+        "call {foreign}",
+        "lea rsp, [rbp - 24]",
+        "pop r13",
+        "pop r12",
+        "pop rbx",
+        "pop rbp",
+        "ret",
+        identify = sym identify,
+        park = sym park,
+        foreign = sym signal::foreign_delivery,
+        stack_top = const STACK_TOP,
+    )
+}
+
+/// Leaves through a signal frame: the kernel puts back registers, CPU state, mask and alternate stack.
+#[unsafe(naked)]
+unsafe extern "C" fn leave(_frame: u64) -> ! {
+    // rt_sigreturn takes the frame from the stack pointer; the ucontext follows the return address that the handler's
+    // `ret` would have popped.
+    core::arch::naked_asm!("mov rsp, rdi", "mov eax, 15", "syscall", "ud2")
+}
+
+/// The slot that our own signal carries; null for anybody else's, and for one of ours that comes after its stop was given
+/// up.
+extern "C" fn identify(info: *const siginfo_t) -> *const Slot {
+    carried_slot(info).filter(|s| s.state() == State::Signalled).map_or(std::ptr::null(), std::ptr::from_ref)
+}
+
+/// The slot that a signal of ours carries.
+pub fn carried_slot(info: *const siginfo_t) -> Option<&'static Slot> {
+    // SAFETY: the kernel passes a valid siginfo; a queued signal's value is at offset 24 (sigaction(2), x86_64 layout).
+    let (code, value, sender) = unsafe {
+        let words = info.cast::<u32>();
+        (words.add(2).read() as i32, info.cast::<u64>().add(3).read(), words.add(4).read() as i32)
+    };
+    if code != libc::SI_QUEUE || sender != sys::pid() {
+        return None;
+    }
+    slot::at(value)
+}
+
+fn arch_prctl_get(what: usize) -> u64 {
+    let mut value = 0u64;
+    // SAFETY: the kernel writes one word.
+    let _ = unsafe { sys::call(libc::SYS_arch_prctl as i32, [what, (&raw mut value) as usize, 0, 0, 0, 0]) };
+    value
+}
+
+/// The thread's rseq area if it is registered where libc keeps it.
+fn registered_rseq(fs: u64) -> u64 {
+    let Some(offset) = life::libc_rseq_offset() else { return 0 };
+    let area = fs.wrapping_add_signed(offset);
+    // SAFETY: registering what is registered says EBUSY and changes nothing; if it was not, it is undone at once.
+    unsafe {
+        match sys::call(libc::SYS_rseq as i32, [area as usize, RSEQ_LENGTH, 0, RSEQ_SIGNATURE, 0, 0]) {
+            Err(libc::EBUSY) => area,
+            Ok(_) => {
+                let _ = sys::call(
+                    libc::SYS_rseq as i32,
+                    [area as usize, RSEQ_LENGTH, RSEQ_UNREGISTER, RSEQ_SIGNATURE, 0, 0],
+                );
+                0
+            }
+            Err(_) => 0,
+        }
+    }
+}
+
+/// Notes everything about the calling thread that its signal frame does not hold.
+pub fn save_thread(saved: &mut Saved) {
+    saved.fs = arch_prctl_get(ARCH_GET_FS);
+    saved.gs = arch_prctl_get(ARCH_GET_GS);
+    saved.clear_tid = 0;
+    let _ = sys::prctl(PR_GET_TID_ADDRESS, (&raw mut saved.clear_tid) as usize, 0, 0, 0);
+    saved.rseq = registered_rseq(saved.fs);
+    let _ = sys::prctl(libc::PR_GET_NAME, saved.name.as_mut_ptr() as usize, 0, 0, 0);
+    // SAFETY: the kernel writes the words and the stack_t that are passed.
+    unsafe {
+        let _ = sys::call(
+            libc::SYS_get_robust_list as i32,
+            [0, (&raw mut saved.robust_head) as usize, (&raw mut saved.robust_length) as usize, 0, 0, 0],
+        );
+        let _ = sys::call(libc::SYS_sigaltstack as i32, [0, saved.altstack.as_mut_ptr() as usize, 0, 0, 0, 0]);
+    }
+}
+
+/// Parks the calling thread until the release.
+extern "C" fn park(slot: &'static Slot, frame: *mut ucontext_t) -> ! {
+    // SAFETY: the kernel's frame stays where it is until `leave`.
+    let context = unsafe { &mut *frame };
+    let pc = context.uc_mcontext.gregs[REG_RIP as usize] as u64;
+    if capture::in_vdso(pc) {
+        // On another kernel this PC would run on in old code without its data pages.
+        slot.set_state(State::Again);
+        announce();
+        // SAFETY: `frame` is the frame of the signal that this thread is handling.
+        unsafe { leave(frame as u64) }
+    }
+    // SAFETY: the slot is this thread's until it says `Parked`.
+    let saved = unsafe { slot.saved() };
+    saved.frame = frame as u64;
+    save_thread(saved);
+    saved.rewind = rewind::call_to_repeat(context, &saved.sample);
+    let epoch = saved.epoch;
+    slot.set_state(State::Parked);
+    announce();
+    wait_and_leave(slot, epoch)
+}
+
+fn announce() {
+    PARKED.fetch_add(1, Ordering::AcqRel);
+    sys::futex_wake(PARKED.as_ptr());
+}
+
+fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
+    while EPOCH.load(Ordering::Acquire) == epoch {
+        let _ = sys::futex_wait(EPOCH.as_ptr(), epoch, None);
+    }
+    // SAFETY: the release gives the slot back to this thread.
+    let (frame, number) = unsafe {
+        let saved = slot.saved();
+        (saved.frame, saved.rewind)
+    };
+    // SAFETY: the frame lies on this thread's stack, untouched since the signal.
+    rewind::apply(unsafe { &mut *(frame as *mut ucontext_t) }, number);
+    slot.set_state(State::Leaving);
+    // SAFETY: as above.
+    unsafe { leave(frame) }
+}
+
+/// What the restarter calls on each task once memory stands: `fn(slot, handoff) -> !`.
+#[unsafe(naked)]
+unsafe extern "C" fn enter_task(_slot: u64, _handoff: *const Handoff) -> ! {
+    core::arch::naked_asm!(
+        "mov rsp, [rdi + {stack_top}]",
+        "xor ebp, ebp",
+        "lock inc dword ptr [rsi + {left}]",
+        "call {restored}",
+        "ud2",
+        stack_top = const STACK_TOP,
+        left = const std::mem::offset_of!(Handoff, left),
+        restored = sym restored,
+    )
+}
+
+/// Address of the entry point for tasks.
+pub fn enter_task_address() -> u64 {
+    enter_task as *const () as u64
+}
+
+/// A task of a restored process: becomes the thread again that the slot describes.
+extern "C" fn restored(slot: &'static Slot) -> ! {
+    // SAFETY: nobody else uses the slot: this task is its thread now.
+    let saved = unsafe { slot.saved() };
+    // SAFETY: each call gets the values that the kernel reported for this thread; the memory they name is back.
+    unsafe {
+        let call = |number: i64, a: [usize; 4]| {
+            let _ = sys::call(number as i32, [a[0], a[1], a[2], a[3], 0, 0]);
+        };
+        call(libc::SYS_arch_prctl, [ARCH_SET_FS, saved.fs as usize, 0, 0]);
+        call(libc::SYS_arch_prctl, [ARCH_SET_GS, saved.gs as usize, 0, 0]);
+        call(libc::SYS_set_tid_address, [saved.clear_tid as usize, 0, 0, 0]);
+        call(libc::SYS_set_robust_list, [saved.robust_head as usize, saved.robust_length as usize, 0, 0]);
+        if saved.rseq != 0 {
+            // The fields as glibc leaves them for an unregistered thread: cpu_id_start, cpu_id, rseq_cs.
+            let area = saved.rseq as *mut u32;
+            area.write_volatile(0);
+            area.add(1).write_volatile(u32::MAX);
+            area.add(2).cast::<u64>().write_volatile(0);
+            call(libc::SYS_rseq, [saved.rseq as usize, RSEQ_LENGTH, 0, RSEQ_SIGNATURE]);
+        }
+        call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, saved.name.as_ptr() as usize, 0, 0]);
+        const ONSTACK: u64 = 1;
+        saved.altstack[1] &= !ONSTACK;
+        call(libc::SYS_sigaltstack, [saved.altstack.as_ptr() as usize, 0, 0, 0]);
+    }
+    if slot.role() == Role::Checkpoint {
+        life::restore::resume_checkpoint_thread()
+    }
+    capture::cpu::prime(saved.frame);
+    let epoch = saved.epoch;
+    announce();
+    wait_and_leave(slot, epoch)
+}
+
+/// Waits until so many threads have announced themselves since the counter was reset.
+pub fn wait_for_announcements(word: &AtomicU32, seen: u32, limit: u64) {
+    let _ = sys::futex_wait(word.as_ptr(), seen, Some(limit));
+}

@@ -1,0 +1,54 @@
+//! The application's threads: stopping them, what has to be known of each, letting them go.
+//!
+//! ```text
+//!            rt_tgsigqueueinfo(slot)             EPOCH += 1
+//!   running ------------------------> PARKED --------------------> running (rt_sigreturn through the signal frame)
+//!      ^                                |
+//!      +--- AGAIN (was in the vdso) ----+            restart: a new task enters `restored`, is PARKED again
+//! ```
+//! A thread parks in the handler of the checkpoint signal, on a stack of its slot's own. All that makes up the thread is
+//! then in memory: registers in the signal frame, the rest in the slot. Whether it goes on after a checkpoint or after a
+//! restart, it leaves the same way, through the frame.
+
+mod handler;
+mod rewind;
+pub mod slot;
+pub mod stop;
+
+pub use handler::{carried_slot, enter_task_address, install_handler, save_thread};
+
+use dmtcp_plugin_api::sys;
+use slot::{Role, Slot, State};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// Counts releases: a parked thread waits while it has the value that it had at the stop.
+pub static EPOCH: AtomicU32 = AtomicU32::new(0);
+/// Counts threads that have parked; the checkpoint thread waits on it.
+pub static PARKED: AtomicU32 = AtomicU32::new(0);
+
+/// Lets all parked threads go.
+pub fn release() {
+    EPOCH.fetch_add(1, Ordering::AcqRel);
+    sys::futex_wake(EPOCH.as_ptr());
+}
+
+/// Slots of parked threads, the first thread's first.
+pub fn parked() -> Vec<&'static Slot> {
+    let mut out: Vec<&Slot> = slot::all().filter(|s| s.state() == State::Parked && s.role() == Role::Application).collect();
+    let pid = sys::pid();
+    out.sort_by_key(|s| (s.tid() != pid, s.tid()));
+    out
+}
+
+/// Tids of parked threads.
+pub fn parked_tids() -> Vec<i32> {
+    parked().iter().map(|s| s.tid()).collect()
+}
+
+/// A live thread of the application: parked if there is one, else any but the calling one. 0: none.
+pub fn first_alive() -> i32 {
+    if let Some(slot) = parked().first() {
+        return slot.tid();
+    }
+    stop::tasks().into_iter().find(|t| *t != sys::tid() && stop::is_alive(*t)).unwrap_or(0)
+}

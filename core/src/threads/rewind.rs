@@ -1,0 +1,79 @@
+//! No EINTR because of us: a system call that our signal interrupted is entered again.
+//!
+//! Calls that the kernel restarts by itself (SA_RESTART) are rewound before the handler runs. The others show -EINTR in
+//! RAX. Such a call is entered again when all of this holds:
+//! * the two bytes before the PC are `syscall`;
+//! * the call was sampled just before the signal was sent, and stack pointer, PC and all six argument registers are still
+//!   those of the sample (glibc >= 2.41 has one `syscall` instruction for many calls, so the PC alone does not tell); or
+//!   there is no sample and the number stands as an immediate operand right before the instruction;
+//! * it is not one whose second entry means something else.
+//!
+//! Decided anew when the thread goes on: if by then a signal is pending that the application handles, -EINTR stays, since
+//! `pause` and its like would otherwise miss the wake-up that they wait for.
+
+use super::slot::Sample;
+use dmtcp_plugin_api::sys;
+use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP};
+
+const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
+const KERNEL_SET: usize = 8;
+
+/// Calls that are never entered again: close (the descriptor is gone), connect (says EALREADY), restart_syscall (has
+/// forgotten which call it was), io_uring_enter (may have submitted).
+const NEVER: [i64; 4] = [libc::SYS_close, libc::SYS_connect, libc::SYS_restart_syscall, libc::SYS_io_uring_enter];
+
+fn register(frame: &libc::ucontext_t, index: i32) -> u64 {
+    frame.uc_mcontext.gregs[index as usize] as u64
+}
+
+/// The call to enter again, -1: none.
+pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
+    if register(frame, REG_RAX) as i64 != -i64::from(libc::EINTR) {
+        return -1;
+    }
+    let pc = register(frame, REG_RIP);
+    // SAFETY: the thread has just executed the instruction before `pc`, so its bytes are mapped; they are read one by one
+    // because nothing says that they are aligned.
+    let before = |n: u64| unsafe { ((pc - n) as *const u8).read_volatile() };
+    if [before(2), before(1)] != SYSCALL_INSTRUCTION {
+        return -1;
+    }
+    let now = [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| register(frame, r));
+    let same = sample.number >= 0
+        && sample.sp == register(frame, REG_RSP)
+        && sample.pc == pc
+        && sample.arguments == now;
+    let number = if same {
+        sample.number
+    } else if sample.number < 0 && before(7) == 0xb8 {
+        // mov $number, %eax; syscall
+        i64::from(i32::from_le_bytes([before(6), before(5), before(4), before(3)]))
+    } else {
+        -1
+    };
+    if NEVER.contains(&number) { -1 } else { number }
+}
+
+/// Whether a signal is pending that will run a handler as soon as the thread goes on.
+fn handler_is_due(frame: &libc::ucontext_t) -> bool {
+    let mut pending = 0u64;
+    // SAFETY: the kernel writes 8 bytes.
+    let result = unsafe {
+        sys::call(libc::SYS_rt_sigpending as i32, [(&raw mut pending) as usize, KERNEL_SET, 0, 0, 0, 0])
+    };
+    if result.is_err() {
+        return false;
+    }
+    // SAFETY: the first word of a sigset_t is the kernel's set.
+    let blocked = unsafe { (&raw const frame.uc_sigmask).cast::<u64>().read() };
+    let due = pending & !blocked;
+    (1..=64).filter(|n| due & (1 << (n - 1)) != 0).any(|n| crate::signal::disposition(n).is_some_and(|d| d.handler > 1))
+}
+
+/// Enters the call again unless a handler is due.
+pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
+    if number >= 0 && !handler_is_due(frame) {
+        frame.uc_mcontext.gregs[REG_RAX as usize] = number;
+        frame.uc_mcontext.gregs[REG_RIP as usize] -= 2;
+    }
+}

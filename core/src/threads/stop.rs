@@ -1,0 +1,183 @@
+//! The stop: a bounded transaction. Either every thread of the application is parked, or none is and the error names who.
+//!
+//! In passes over all tasks: sample the system call, send the signal with the slot's address; wait for announcements;
+//! look for new tasks. A thread that was in the vdso, or whose signal got lost, is signalled again. When the time is up
+//! everybody is released.
+
+use super::slot::{self, Role, Sample, Slot, State};
+use super::{EPOCH, PARKED, handler, release};
+use dmtcp_plugin_api::{proc_files, sys};
+use std::sync::atomic::Ordering;
+
+/// How long a thread may take to park, in nanoseconds, before the stop fails.
+const LIMIT: u64 = 10_000_000_000;
+/// How long to wait for an announcement before looking again.
+const PATIENCE: u64 = 20_000_000;
+/// After this long without an answer the signal is sent anew: the first may have been consumed by a sigwait.
+const RESEND: u64 = 500_000_000;
+
+/// All tasks of the process, ended ones that are not reaped included.
+pub fn tasks() -> Vec<i32> {
+    proc_files::numbers_in("/proc/thread-self/..").unwrap_or_default()
+}
+
+/// State letter of a task in /proc, `X` if it is gone.
+pub fn task_state(tid: i32) -> u8 {
+    let Ok(text) = proc_files::read_file(&proc_files::task_path(tid, "stat")) else { return b'X' };
+    text.iter().rposition(|&b| b == b')').and_then(|at| text.get(at + 2).copied()).unwrap_or(b'X')
+}
+
+/// Whether a task still runs code.
+pub fn is_alive(tid: i32) -> bool {
+    !matches!(task_state(tid), b'Z' | b'X')
+}
+
+/// Parses /proc/PID/task/TID/syscall: `running`, `-1 sp pc`, or `number a0 .. a5 sp pc`.
+pub fn parse_sample(text: &[u8]) -> Option<Sample> {
+    let text = std::str::from_utf8(text).ok()?;
+    let mut words = text.split_ascii_whitespace();
+    let number = words.next()?.parse::<i64>().ok()?;
+    let mut hex = || u64::from_str_radix(words.next()?.strip_prefix("0x")?, 16).ok();
+    let mut sample = Sample { number, ..Sample::default() };
+    if number >= 0 {
+        for argument in &mut sample.arguments {
+            *argument = hex()?;
+        }
+    }
+    sample.sp = hex()?;
+    sample.pc = hex()?;
+    Some(sample)
+}
+
+fn sample(tid: i32) -> Sample {
+    proc_files::read_file(&proc_files::task_path(tid, "syscall"))
+        .ok()
+        .and_then(|t| parse_sample(&t))
+        .unwrap_or(Sample { number: -1, ..Sample::default() })
+}
+
+/// A `siginfo_t` for rt_tgsigqueueinfo(2).
+#[repr(C)]
+struct Info {
+    number: i32,
+    error: i32,
+    code: i32,
+    padding: i32,
+    pid: i32,
+    uid: u32,
+    value: u64,
+    rest: [u64; 12],
+}
+
+fn send(slot: &Slot, signal: i32) -> Result<(), i32> {
+    let info = Info {
+        number: signal,
+        error: 0,
+        code: libc::SI_QUEUE,
+        padding: 0,
+        pid: sys::pid(),
+        uid: 0,
+        value: slot.address(),
+        rest: [0; 12],
+    };
+    // SAFETY: `info` is a full siginfo of 128 bytes.
+    unsafe {
+        sys::call(
+            libc::SYS_rt_tgsigqueueinfo as i32,
+            [sys::pid() as usize, slot.tid() as usize, signal as usize, (&raw const info) as usize, 0, 0],
+        )
+    }
+    .map(drop)
+}
+
+/// A thread that would not park.
+fn describe(tid: i32) -> String {
+    let read = |file| {
+        proc_files::read_file(&proc_files::task_path(tid, file))
+            .map(|t| String::from_utf8_lossy(t.trim_ascii()).into_owned())
+            .unwrap_or_default()
+    };
+    format!(
+        "thread {tid} ({}) cannot be stopped: state {}, waiting in '{}'; it may block every signal or sit in the kernel",
+        read("comm"),
+        task_state(tid) as char,
+        read("wchan")
+    )
+}
+
+/// Stops all threads of the application but those in `spare`.
+pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
+    let me = sys::tid();
+    let epoch = EPOCH.load(Ordering::Acquire);
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let mut sent: Vec<(i32, u64)> = Vec::new();
+    loop {
+        let seen = PARKED.load(Ordering::Acquire);
+        let now = sys::clock(libc::CLOCK_MONOTONIC);
+        let tasks: Vec<i32> = tasks().into_iter().filter(|t| *t != me && !spare.contains(t)).collect();
+        forget_the_dead(&tasks);
+        let mut missing = None;
+        for &tid in &tasks {
+            let slot = slot::of(tid).map_err(|e| give_up(format!("no memory for a stack to park on (errno {e})")))?;
+            match slot.state() {
+                State::Parked => continue,
+                State::Signalled => {
+                    missing = Some(tid);
+                    let at = sent.iter().find(|s| s.0 == tid).map_or(0, |s| s.1);
+                    if now - at < RESEND {
+                        continue;
+                    }
+                }
+                State::Free | State::Again | State::Leaving => {}
+            }
+            if !is_alive(tid) {
+                slot.set_state(State::Free);
+                continue;
+            }
+            missing = Some(tid);
+            // SAFETY: the thread is not parked and has not been signalled with this slot, or its signal was lost: nobody
+            // reads the slot until the state says so.
+            unsafe {
+                let saved = slot.saved();
+                saved.sample = sample(tid);
+                saved.epoch = epoch;
+            }
+            slot.set_state(State::Signalled);
+            match send(slot, signal) {
+                Ok(()) => {
+                    sent.retain(|s| s.0 != tid);
+                    sent.push((tid, now));
+                }
+                Err(libc::ESRCH) => slot.set_state(State::Free),
+                Err(libc::EAGAIN) => {}
+                Err(e) => return Err(give_up(format!("thread {tid} cannot be signalled (errno {e})"))),
+            }
+        }
+        let Some(tid) = missing else { return Ok(()) };
+        if now - start > LIMIT {
+            return Err(give_up(describe(tid)));
+        }
+        if PARKED.load(Ordering::Acquire) == seen {
+            handler::wait_for_announcements(&PARKED, seen, PATIENCE);
+        }
+    }
+}
+
+/// Slots of threads that are no more are free again.
+fn forget_the_dead(tasks: &[i32]) {
+    for slot in slot::all() {
+        if slot.role() == Role::Application && slot.state() != State::Free && !tasks.contains(&slot.tid()) {
+            slot.set_state(State::Free);
+        }
+    }
+}
+
+fn give_up(reason: String) -> String {
+    release();
+    for slot in slot::all() {
+        if slot.state() == State::Signalled {
+            slot.set_state(State::Free);
+        }
+    }
+    reason
+}

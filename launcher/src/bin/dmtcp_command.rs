@@ -1,0 +1,106 @@
+//! dmtcp_command: asks a coordinator for something, and tells what came of it.
+//!
+//! Exit codes: 0 done; 1 wrong use; 2 it did not work (no coordinator, nothing running, a failed checkpoint).
+
+use clap::{ArgAction, Parser};
+use dmtcp_launcher::client::{self, ANSWER};
+use dmtcp_launcher::command_line::{self, Request};
+use dmtcp_launcher::{flags, key, report};
+use dmtcp_protocol::env;
+use dmtcp_protocol::message::{Command, Outcome};
+use std::io::{IsTerminal, Write};
+use std::time::Duration;
+
+const PROGRAM: &str = "dmtcp_command";
+/// Wrong use.
+const USAGE: i32 = 1;
+/// It did not work.
+const FAILED: i32 = 2;
+/// How long a checkpoint may be silent: longer than the coordinator waits for any process.
+const CHECKPOINT: Duration = Duration::from_secs(3600);
+
+/// Asks a coordinator for something.
+#[derive(Parser, Debug)]
+#[command(name = PROGRAM, version, disable_help_flag = true, after_help = command_line::HELP)]
+struct Args {
+    /// Host that the coordinator runs on [env: DMTCP_COORD_HOST] [default: localhost]
+    #[arg(short = 'h', long, visible_alias = "host", value_name = "HOST")]
+    coord_host: Option<String>,
+    /// Port of the coordinator [env: DMTCP_COORD_PORT] [default: 7779]
+    #[arg(short = 'p', long, visible_alias = "port", value_name = "PORT")]
+    coord_port: Option<u16>,
+    /// Answer in JSON
+    #[arg(long)]
+    json: bool,
+    /// Print help
+    #[arg(long, action = ArgAction::Help)]
+    help: Option<bool>,
+    /// What to ask; of several commands only the last counts
+    #[arg(value_name = "COMMAND", required = true)]
+    words: Vec<String>,
+}
+
+fn main() {
+    let words = command_line::without_dashes(std::env::args().skip(1));
+    let args = Args::try_parse_from([PROGRAM.into()].into_iter().chain(words)).unwrap_or_else(|error| {
+        // Nothing can be done when stdout or stderr is closed; the exit code still tells.
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { USAGE } else { 0 })
+    });
+    let command = match command_line::last(&args.words) {
+        Ok(Request::Command(command)) => command,
+        Ok(Request::Help) => {
+            println!("{}", command_line::HELP);
+            std::process::exit(0)
+        }
+        Err(word) => {
+            eprintln!("{PROGRAM}: '{word}' is not a command; try {PROGRAM} --help");
+            std::process::exit(USAGE)
+        }
+    };
+    let host = args.coord_host.or_else(|| flags::text(&[env::COORD_HOST, "DMTCP_HOST"])).unwrap_or("localhost".into());
+    let port = args
+        .coord_port
+        .or_else(|| flags::number(PROGRAM, &[env::COORD_PORT, "DMTCP_PORT"]))
+        .unwrap_or(env::DEFAULT_PORT);
+    let answer = ask(&host, port, command);
+    if args.json {
+        println!("{}", command_line::json(command, &host, port, &answer));
+    }
+    let code = match &answer {
+        Ok(Outcome::NotRunning | Outcome::Failed(_)) | Err(_) => FAILED,
+        Ok(_) => 0,
+    };
+    match answer {
+        _ if args.json => {}
+        Err(error) => eprintln!("{PROGRAM}: {error}"),
+        Ok(outcome @ (Outcome::NotRunning | Outcome::Failed(_))) => {
+            eprintln!("{PROGRAM}: {}", report::outcome(&outcome));
+        }
+        Ok(Outcome::Done { generation: None, .. }) => {}
+        Ok(outcome) => println!("{}", report::outcome(&outcome)),
+    }
+    std::process::exit(code)
+}
+
+fn ask(host: &str, port: u16, command: Command) -> Result<Outcome, Box<dyn std::error::Error>> {
+    let key = key::load_or_create(None)?;
+    let mut connection = client::connect(host, port, &key.key)?;
+    let waits = matches!(command, Command::Checkpoint { wait: true, .. });
+    let limit = if waits { CHECKPOINT } else { ANSWER };
+    let bar = waits && std::io::stderr().is_terminal();
+    let mut shown = false;
+    let outcome = connection.command(command, limit, |done, total| {
+        if bar && total > 0 {
+            shown = true;
+            let percent = done.saturating_mul(100) / total;
+            eprint!("\rwriting images: {percent} % of {} MiB ", total >> 20);
+            // Only for the eye.
+            let _ = std::io::stderr().flush();
+        }
+    });
+    if shown {
+        eprintln!();
+    }
+    Ok(outcome?)
+}

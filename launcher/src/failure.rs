@@ -1,0 +1,25 @@
+//! How the programs end when they fail: one sentence on stderr, and one exit code that scripts can tell from the exit
+//! codes of the application.
+
+use dmtcp_protocol::env;
+use std::fmt::Display;
+
+/// Exit code of our own failures: 99, or what `DMTCP_FAIL_RC` says.
+pub fn code() -> i32 {
+    std::env::var(env::FAIL_RC).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(env::FAILURE)
+}
+
+/// Says what happened and ends the program with [`code`].
+pub fn fail(program: &str, message: impl Display) -> ! {
+    eprintln!("{program}: {message}");
+    std::process::exit(code())
+}
+
+/// Reads the command line; `--help` and `--version` end the program with 0, a wrong one with `wrong`.
+pub fn parse_arguments<A: clap::Parser>(wrong: i32) -> A {
+    A::try_parse().unwrap_or_else(|error| {
+        // Nothing can be done when stdout or stderr is closed; the exit code still tells.
+        let _ = error.print();
+        std::process::exit(if error.use_stderr() { wrong } else { 0 })
+    })
+}

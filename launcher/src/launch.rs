@@ -1,0 +1,216 @@
+//! What dmtcp_launch does: checks everything first, then finds the coordinator, then becomes the program.
+//!
+//! ```text
+//!   LD_PRELOAD = core : plugins of the user : built-in plugins : C plugins of the user : the user's own LD_PRELOAD
+//! ```
+
+use crate::coordinator::{self, StartError};
+use crate::exec::{self, Environment};
+use crate::flags;
+use crate::launch_flags::{LaunchFlags, OnUnsupported};
+use crate::libraries::{self, BUILT_IN, Libraries, LibraryError};
+use crate::plugin_file::{self, Interface, PluginError};
+use crate::scratch::{self, ScratchError};
+use crate::target::{self, TargetError};
+use dmtcp_protocol::env;
+use std::ffi::{OsStr, OsString};
+use std::io;
+use std::os::unix::ffi::OsStrExt;
+use std::path::{Path, PathBuf};
+
+/// The program's name, for messages.
+pub const PROGRAM: &str = "dmtcp_launch";
+
+/// Why a program is not launched.
+#[derive(Debug, thiserror::Error)]
+pub enum LaunchError {
+    /// The program will not do.
+    #[error(transparent)]
+    Target(#[from] TargetError),
+    /// Our libraries are not there.
+    #[error(transparent)]
+    Library(#[from] LibraryError),
+    /// A plugin of the user's will not do.
+    #[error(transparent)]
+    Plugin(#[from] PluginError),
+    /// No coordinator.
+    #[error(transparent)]
+    Coordinator(#[from] StartError),
+    /// No scratch directory.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// No directory for images.
+    #[error("cannot use the checkpoint directory {}: {error}", .path.display())]
+    CheckpointDir {
+        /// The directory.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// The kernel does not tell where this program is.
+    #[error("cannot find the own program: {0}")]
+    OwnProgram(io::Error),
+    /// The kernel does not run the program.
+    #[error("cannot run {}: {error}", .path.display())]
+    Run {
+        /// The program.
+        path: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
+}
+
+/// Becomes the program; comes back only with an error.
+pub fn launch(flags: &LaunchFlags) -> LaunchError {
+    match prepare(flags) {
+        Ok((path, environment)) => {
+            let error = exec::become_program(&path, &flags.command, &environment);
+            LaunchError::Run { path, error }
+        }
+        Err(error) => error,
+    }
+}
+
+/// The plugins that come with this program, one a line.
+pub fn list_plugins() -> Result<String, LaunchError> {
+    let program = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
+    let libraries = Libraries::find(&program)?;
+    let mut text = String::new();
+    for plugin in &BUILT_IN {
+        let path = libraries.plugin(plugin)?;
+        text += &format!("{:10} {:55} {}\n", plugin.name, plugin.about, path.display());
+    }
+    Ok(text)
+}
+
+fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
+    let quiet = flags.coordinator.quiet(PROGRAM);
+    let note = |message: &str| {
+        if quiet < 1 {
+            eprintln!("{PROGRAM}: note: {message}");
+        }
+    };
+    // clap demands a command.
+    let name = flags.command.first().map(OsString::as_os_str).unwrap_or_default();
+    let program = target::find(name)?;
+    if let (Some(warning), 0..=1) = (target::examine(&program)?, quiet) {
+        eprintln!("{PROGRAM}: warning: {warning}");
+    }
+    if flags.gzip || flags.compress.is_some() {
+        note("images are not compressed in this version");
+    }
+    let own = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
+    let preload = Preload::compose(flags, &Libraries::find(&own)?)?;
+    let checkpoint_dir = checkpoint_directory(flags)?;
+    let mut wanted = flags.coordinator.wanted(PROGRAM);
+    wanted.checkpoint_dir = Some(checkpoint_dir.clone());
+    let found = coordinator::find_or_start(&wanted)?;
+    let scratch = scratch::ensure(flags.coordinator.tmpdir.as_deref())?;
+
+    let mut environment = Environment::inherited();
+    preload.put_into(&mut environment);
+    environment.set(env::COORD_HOST, found.address.to_string());
+    environment.set(env::COORD_PORT, found.port.to_string());
+    environment.set(env::COORD_KEY_FILE, &found.key.path);
+    environment.set(env::CHECKPOINT_DIR, &checkpoint_dir);
+    environment.set(env::TMPDIR, &scratch);
+    environment.set(env::QUIET, quiet.to_string());
+    match wanted.interval {
+        Some(seconds) => environment.set(env::CHECKPOINT_INTERVAL, seconds.to_string()),
+        None => environment.remove(env::CHECKPOINT_INTERVAL),
+    }
+    if let Some(number) = flags.ckpt_signal {
+        environment.set(env::SIGCKPT, number.to_string());
+    }
+    if let Some(what) = flags.on_unsupported {
+        environment.set(
+            env::ON_UNSUPPORTED,
+            match what {
+                OnUnsupported::Warn => "warn",
+                OnUnsupported::Fail => "fail",
+            },
+        );
+    }
+    for (given, name, value) in [
+        (flags.gzip, env::GZIP, "1"),
+        (flags.no_gzip, env::GZIP, "0"),
+        (flags.ckpt_open_files, env::CKPT_OPEN_FILES, "1"),
+        (flags.allow_file_overwrite, env::ALLOW_OVERWRITE, "1"),
+    ] {
+        if given {
+            environment.set(name, value);
+        }
+    }
+    Ok((program, environment))
+}
+
+/// Where images go: by flag, environment, or the current directory; absolute, and created if it is not there.
+fn checkpoint_directory(flags: &LaunchFlags) -> Result<PathBuf, LaunchError> {
+    let named = flags.ckptdir.clone().or_else(|| flags::text(&[env::CHECKPOINT_DIR]).map(PathBuf::from));
+    let path = named.unwrap_or_else(|| PathBuf::from("."));
+    path.canonicalize()
+        .or_else(|_| std::fs::create_dir_all(&path).and_then(|()| path.canonicalize()))
+        .map_err(|error| LaunchError::CheckpointDir { path, error })
+}
+
+/// What the loader is told to load first.
+struct Preload {
+    core: PathBuf,
+    plugins: Vec<PathBuf>,
+}
+
+impl Preload {
+    fn compose(flags: &LaunchFlags, libraries: &Libraries) -> Result<Self, LaunchError> {
+        let mut plugins = Vec::new();
+        let mut of_c = Vec::new();
+        for path in given_plugins(flags) {
+            match plugin_file::examine(&path)? {
+                Interface::Stub => plugins.push(path),
+                Interface::C => of_c.push(path),
+            }
+        }
+        for plugin in BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin.name)) {
+            plugins.push(libraries.plugin(plugin)?);
+        }
+        plugins.append(&mut of_c);
+        let core = libraries.core();
+        for path in plugins.iter().chain([&core]) {
+            libraries::check_separators(path)?;
+        }
+        Ok(Self { core, plugins })
+    }
+
+    fn put_into(&self, environment: &mut Environment) {
+        // A launch inside a computation finds ours in LD_PRELOAD, and the user's beside it.
+        let of_user = environment
+            .get(env::ORIG_LD_PRELOAD)
+            .or_else(|| environment.get("LD_PRELOAD"))
+            .unwrap_or_default()
+            .to_os_string();
+        let plugins = self.plugins.iter().map(PathBuf::as_path);
+        let all = join([self.core.as_path()].into_iter().chain(plugins.clone()).chain([Path::new(&of_user)]));
+        environment.set(env::PLUGIN_PATHS, join(plugins));
+        environment.set(env::HIJACK_LIBS, &all);
+        environment.set("LD_PRELOAD", all);
+        environment.set(env::ORIG_LD_PRELOAD, of_user);
+    }
+}
+
+/// The plugins that the user names, absolute.
+fn given_plugins(flags: &LaunchFlags) -> Vec<PathBuf> {
+    let by_environment = flags::text(&["DMTCP_PLUGIN"]);
+    flags
+        .with_plugin
+        .iter()
+        .chain(&by_environment)
+        .flat_map(|list| list.split(':'))
+        .filter(|name| !name.is_empty())
+        .map(|name| std::path::absolute(name).unwrap_or_else(|_| name.into()))
+        .collect()
+}
+
+/// Paths with colons between them; empty ones are left out.
+fn join<'a>(paths: impl Iterator<Item = &'a Path>) -> OsString {
+    let words: Vec<&[u8]> = paths.map(|path| path.as_os_str().as_bytes()).filter(|path| !path.is_empty()).collect();
+    OsStr::from_bytes(&words.join(&b':')).to_os_string()
+}

@@ -1,0 +1,169 @@
+//! The command line of dmtcp_launch.
+
+use crate::flags::CoordinatorFlags;
+use crate::libraries::BUILT_IN;
+use clap::{ArgAction, Args, Parser, ValueEnum};
+use std::ffi::OsString;
+use std::path::PathBuf;
+
+/// What a checkpoint does when it meets something that no plugin can save.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum OnUnsupported {
+    /// Say so and go on.
+    Warn,
+    /// Fail.
+    Fail,
+}
+
+/// Runs a program so that it can be checkpointed.
+#[derive(Parser, Debug)]
+#[command(name = "dmtcp_launch", version, disable_help_flag = true)]
+pub struct LaunchFlags {
+    /// Which coordinator.
+    #[command(flatten)]
+    pub coordinator: CoordinatorFlags,
+    /// Directory for images [env: DMTCP_CHECKPOINT_DIR] [default: the current directory]
+    #[arg(short = 'c', long, value_name = "DIR")]
+    pub ckptdir: Option<PathBuf>,
+    /// Compress images (not in this version: images are never compressed)
+    #[arg(long, overrides_with = "no_gzip")]
+    pub gzip: bool,
+    /// Do not compress images
+    #[arg(long, overrides_with = "gzip")]
+    pub no_gzip: bool,
+    /// Compress images so (not in this version)
+    #[arg(long, value_name = "METHOD")]
+    pub compress: Option<String>,
+    /// Save the contents of open regular files too
+    #[arg(long, visible_alias = "checkpoint-open-files")]
+    pub ckpt_open_files: bool,
+    /// Files that were saved may replace files that are there
+    #[arg(long)]
+    pub allow_file_overwrite: bool,
+    /// Signal that stops threads [env: DMTCP_SIGCKPT] [default: 62]
+    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=64))]
+    pub ckpt_signal: Option<u8>,
+    /// Load these plugins, separated by colons
+    #[arg(long, value_name = "FILE[:FILE...]")]
+    pub with_plugin: Vec<String>,
+    /// Do without this plugin; --list-plugins shows the names
+    #[arg(long, value_name = "NAME", value_parser = built_in_names())]
+    pub disable_plugin: Vec<String>,
+    /// Do without any plugin: memory and threads only
+    #[arg(long, visible_alias = "no-plugins")]
+    pub disable_all_plugins: bool,
+    /// Show the plugins that come with this program
+    #[arg(long)]
+    pub list_plugins: bool,
+    /// What a checkpoint does about something that no plugin can save
+    #[arg(long, value_name = "WHAT")]
+    pub on_unsupported: Option<OnUnsupported>,
+    /// The original's names for plugins.
+    #[command(flatten)]
+    pub old: OldPluginFlags,
+    /// Print help
+    #[arg(long, action = ArgAction::HelpLong)]
+    pub help: Option<bool>,
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required_unless_present = "list_plugins", value_name = "PROGRAM [ARGUMENT]...")]
+    pub command: Vec<OsString>,
+}
+
+/// How the original switches single plugins off. Those that have no counterpart have nothing to switch off.
+#[derive(Args, Debug)]
+pub struct OldPluginFlags {
+    /// No counterpart: there is nothing to switch off.
+    #[arg(long, hide = true)]
+    disable_alloc_plugin: bool,
+    /// No counterpart.
+    #[arg(long, hide = true)]
+    disable_dl_plugin: bool,
+    /// No counterpart yet.
+    #[arg(long, hide = true)]
+    disable_ssh_plugin: bool,
+    /// event.
+    #[arg(long, hide = true)]
+    disable_event_plugin: bool,
+    /// file.
+    #[arg(long, hide = true)]
+    disable_file_plugin: bool,
+    /// No counterpart yet.
+    #[arg(long, hide = true)]
+    disable_pty_plugin: bool,
+    /// No counterpart yet.
+    #[arg(long, hide = true)]
+    disable_socket_plugin: bool,
+    /// A part of ipc that does not exist yet.
+    #[arg(long, hide = true)]
+    disable_svipc_plugin: bool,
+    /// No counterpart yet.
+    #[arg(long, hide = true)]
+    disable_timer_plugin: bool,
+    /// pid-virt.
+    #[arg(long, hide = true)]
+    disable_pid_plugin: bool,
+    /// event, file and ipc.
+    #[arg(long, hide = true)]
+    disable_ipc_plugin: bool,
+}
+
+impl LaunchFlags {
+    /// Whether a plugin that comes with this program is switched off, by flag or environment.
+    pub fn is_disabled(&self, name: &str) -> bool {
+        let off = |variable: &str| std::env::var_os(variable).is_some_and(|value| value == "0");
+        let old = match name {
+            "event" => self.old.disable_event_plugin || self.old.disable_ipc_plugin || off("DMTCP_EVENT_PLUGIN"),
+            "file" => self.old.disable_file_plugin || self.old.disable_ipc_plugin || off("DMTCP_FILE_PLUGIN"),
+            "ipc" => self.old.disable_ipc_plugin,
+            "pid-virt" => self.old.disable_pid_plugin || off("DMTCP_PID_PLUGIN"),
+            _ => false,
+        };
+        old || self.disable_all() || self.disable_plugin.iter().any(|disabled| disabled == name)
+    }
+
+    /// Whether there are to be no plugins at all.
+    pub fn disable_all(&self) -> bool {
+        self.disable_all_plugins || std::env::var_os("DMTCP_DISABLE_ALL_PLUGINS").is_some_and(|value| value == "1")
+    }
+}
+
+fn built_in_names() -> clap::builder::PossibleValuesParser {
+    BUILT_IN.iter().map(|plugin| plugin.name).collect::<Vec<_>>().into()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn flags(line: &str) -> Result<LaunchFlags, clap::Error> {
+        LaunchFlags::try_parse_from(line.split(' '))
+    }
+
+    #[test]
+    fn options_behind_the_program_are_its_own() {
+        let read = flags("dmtcp_launch -p7 -q -q prog -p 8 --help -- x").unwrap();
+        assert_eq!(read.coordinator.coord_port, Some(7));
+        assert_eq!(read.coordinator.quiet, 2);
+        assert_eq!(read.command, ["prog", "-p", "8", "--help", "--", "x"]);
+    }
+
+    #[test]
+    fn two_dashes_end_the_options() {
+        assert_eq!(flags("dmtcp_launch -j -- -odd -j").unwrap().command, ["-odd", "-j"]);
+    }
+
+    #[test]
+    fn old_names_mean_our_plugins() {
+        let read = flags("dmtcp_launch --disable-ipc-plugin --disable-pid-plugin prog").unwrap();
+        let off: Vec<bool> = BUILT_IN.iter().map(|plugin| read.is_disabled(plugin.name)).collect();
+        assert_eq!(off, [true, true, true, false, true]);
+    }
+
+    #[test]
+    fn a_program_is_required() {
+        assert!(flags("dmtcp_launch").is_err());
+        assert!(flags("dmtcp_launch --nonsense prog").is_err());
+        assert!(flags("dmtcp_launch --list-plugins").is_ok());
+        assert!(flags("dmtcp_launch --disable-plugin nonsense prog").is_err());
+    }
+}

@@ -1,0 +1,107 @@
+//! Which libraries go into an application, and where they are.
+//!
+//! ```text
+//!   installed:   PREFIX/bin/dmtcp_launch   PREFIX/lib/dmtcp/[BUILD/]libdmtcp*.so
+//!   build tree:  DIR/dmtcp_launch          DIR/libdmtcp*.so
+//! ```
+//! Several builds may be installed side by side, since a restored process keeps the libraries that are in its image; a
+//! launch takes the newest.
+
+use std::path::{Path, PathBuf};
+
+/// The library that everything else plugs into.
+const CORE: &str = "libdmtcp.so";
+
+/// A plugin that comes with this program.
+#[derive(Debug)]
+pub struct BuiltIn {
+    /// What flags call it.
+    pub name: &'static str,
+    /// Its file.
+    pub file: &'static str,
+    /// What it is for, in a few words.
+    pub about: &'static str,
+}
+
+/// The plugins that come with this program, in the order in which they act before a checkpoint.
+pub const BUILT_IN: [BuiltIn; 5] = [
+    BuiltIn { name: "event", file: "libdmtcp_event.so", about: "eventfd and its kin" },
+    BuiltIn { name: "file", file: "libdmtcp_file.so", about: "files, directories, terminals that were inherited" },
+    BuiltIn { name: "ipc", file: "libdmtcp_ipc.so", about: "descriptors that are one, pipes" },
+    BuiltIn { name: "process", file: "libdmtcp_process.so", about: "working directory, limits, names" },
+    BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads" },
+];
+
+/// Why there are no libraries.
+#[derive(Debug, thiserror::Error)]
+pub enum LibraryError {
+    /// They are neither installed nor beside the program.
+    #[error("{CORE} is neither in {} nor beside {}; install DMTCP again", .installed.display(), .program.display())]
+    Missing {
+        /// Where an installed program looks.
+        installed: PathBuf,
+        /// The program.
+        program: PathBuf,
+    },
+    /// The core is there and a plugin is not.
+    #[error("the plugin {name} is missing: there is no {}; install DMTCP again, or use --disable-plugin {name}", .path.display())]
+    Plugin {
+        /// The plugin.
+        name: &'static str,
+        /// Its file.
+        path: PathBuf,
+    },
+    /// The loader could not be told about a file of that name.
+    #[error("{} cannot be preloaded: the loader takes spaces and colons in a path for separators", .0.display())]
+    Separator(PathBuf),
+}
+
+/// The directory that a launch takes its libraries from.
+pub struct Libraries(PathBuf);
+
+impl Libraries {
+    /// Finds them from the program's own path.
+    pub fn find(program: &Path) -> Result<Self, LibraryError> {
+        let beside = program.parent().unwrap_or(Path::new("/"));
+        let installed = beside.parent().unwrap_or(Path::new("/")).join("lib/dmtcp");
+        if installed.join(CORE).exists() {
+            return Ok(Self(installed));
+        }
+        if let Some(build) = newest_build(&installed) {
+            return Ok(Self(build));
+        }
+        if beside.join(CORE).exists() {
+            return Ok(Self(beside.to_path_buf()));
+        }
+        Err(LibraryError::Missing { installed, program: program.into() })
+    }
+
+    /// The core.
+    pub fn core(&self) -> PathBuf {
+        self.0.join(CORE)
+    }
+
+    /// A plugin's file, which is known to exist.
+    pub fn plugin(&self, plugin: &'static BuiltIn) -> Result<PathBuf, LibraryError> {
+        let path = self.0.join(plugin.file);
+        if path.exists() { Ok(path) } else { Err(LibraryError::Plugin { name: plugin.name, path }) }
+    }
+}
+
+/// Refuses a path that would fall apart in `LD_PRELOAD`.
+pub fn check_separators(path: &Path) -> Result<(), LibraryError> {
+    let apart = path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b':' | b' '));
+    if apart { Err(LibraryError::Separator(path.into())) } else { Ok(()) }
+}
+
+fn newest_build(installed: &Path) -> Option<PathBuf> {
+    std::fs::read_dir(installed)
+        .ok()?
+        .filter_map(|entry| {
+            let path = entry.ok()?.path();
+            let made = path.join(CORE).metadata().ok()?.modified().ok()?;
+            Some((made, path))
+        })
+        .max()
+        .map(|(_, path)| path)
+}

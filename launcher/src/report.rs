@@ -1,0 +1,75 @@
+//! What came of a command, as text for a person and as JSON for a program. The words are those that scripts look for.
+
+use dmtcp_protocol::env;
+use dmtcp_protocol::message::{Barrier, Outcome, Status, Worker};
+use std::fmt::Write;
+
+/// What is said when there is nothing to checkpoint.
+pub const NOT_RUNNING: &str = "the computation is not in running state: no process has joined, or a restart or an end is \
+                               under way; see dmtcp_command --status";
+
+/// An outcome as text.
+pub fn outcome(outcome: &Outcome) -> String {
+    match outcome {
+        Outcome::Done { generation: None, .. } => "done".into(),
+        Outcome::Done { generation: Some(generation), notes } => {
+            let mut text = format!("checkpoint complete: generation {generation}");
+            for note in notes {
+                // Writing to a String cannot fail, here and below.
+                let _ = write!(text, "\nnote: {note}");
+            }
+            text
+        }
+        Outcome::NotRunning => NOT_RUNNING.into(),
+        Outcome::Failed(reason) => format!("failed: {reason}"),
+        Outcome::Status(shown) => status(shown),
+        Outcome::List(workers) => list(workers),
+    }
+}
+
+/// The status as text.
+pub fn status(status: &Status) -> String {
+    let note = if status.port == env::DEFAULT_PORT { " (default port)" } else { "" };
+    let interval = match status.interval {
+        0 => "0 (checkpoint manually)".into(),
+        seconds => seconds.to_string(),
+    };
+    format!(
+        "Coordinator:\n  Host: {}\n  Port: {}{note}\nStatus...\n  NUM_PEERS={}\n  RUNNING={}\n  CKPT_INTERVAL={interval}",
+        status.host,
+        status.port,
+        status.peers,
+        if status.running { "yes" } else { "no" },
+    )
+}
+
+/// The list of processes as text.
+pub fn list(workers: &[Worker]) -> String {
+    let mut text = String::from("#, PROG[virtPID:realPID]@HOST, DMTCP-UNIQUEPID, STATE, BARRIER");
+    for worker in workers {
+        let barrier = worker.barrier.map_or("", barrier_name);
+        let _ = write!(
+            text,
+            "\n{}, {}[{}:{}]@{}, {:032x}, {}, {barrier}",
+            worker.number,
+            worker.program,
+            worker.virtual_pid,
+            worker.real_pid,
+            worker.host,
+            worker.process,
+            worker.state
+        );
+    }
+    text
+}
+
+/// What a barrier is called.
+pub fn barrier_name(barrier: Barrier) -> &'static str {
+    match barrier {
+        Barrier::Suspended => "Suspended",
+        Barrier::Written => "Written",
+        Barrier::Refilled => "Refilled",
+        Barrier::Restarted => "Restarted",
+        Barrier::Resumed => "Resumed",
+    }
+}

@@ -1,0 +1,195 @@
+//! The binary interface inside the process: `repr(C)` tables, nothing else.
+//!
+//! Compatibility: [`Plugin`] and [`Wrapper`] are frozen. [`CoreApi`] only grows at its end, and the core that a plugin
+//! runs under may be newer than the plugin but not older than what the plugin asks for in [`Plugin::core_size`].
+
+use std::ffi::{c_char, c_void};
+use std::sync::atomic::AtomicUsize;
+
+/// Version of the frozen tables; the core refuses others by name.
+pub const ABI_VERSION: u32 = 1;
+/// Symbol under which a plugin exports its [`Plugin`].
+pub const PLUGIN_SYMBOL: &str = "dmtcp_plugin_v1";
+
+/// One wrapped function.
+///
+/// The plugin exports `symbol` as a stub that jumps to `*slot`. The core writes the head of the symbol's chain into every
+/// stub's slot, and into every wrapper's `next` cell the wrapper after it, at last the real function.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Wrapper {
+    /// Name of the function.
+    pub symbol: *const c_char,
+    /// Symbol version that the real function must have; null: the default one.
+    pub version: *const c_char,
+    /// The wrapper.
+    pub function: *const c_void,
+    /// The exported stub.
+    pub stub: *const c_void,
+    /// Where the stub jumps to; 0 until the core has wired it.
+    pub slot: &'static AtomicUsize,
+    /// What the wrapper calls as the next function; 0 until the core has wired it.
+    pub next: &'static AtomicUsize,
+    /// Smaller ones come first; then the plugin's priority decides, then its place on the command line.
+    pub priority: i32,
+    /// Zero.
+    pub flags: u32,
+}
+
+// SAFETY: the pointers are to immutable statics of the plugin.
+unsafe impl Sync for Wrapper {}
+
+/// A run of wrappers.
+#[repr(C)]
+#[derive(Debug, Clone, Copy)]
+pub struct WrapperList {
+    /// Pointers to the wrappers, one after the other.
+    pub first: *const &'static Wrapper,
+    /// How many.
+    pub count: usize,
+}
+
+// SAFETY: as for `Wrapper`.
+unsafe impl Sync for WrapperList {}
+
+/// What a plugin exports.
+#[repr(C)]
+#[derive(Debug)]
+pub struct Plugin {
+    /// [`ABI_VERSION`].
+    pub abi: u32,
+    /// `size_of::<Plugin>()`.
+    pub size: u32,
+    /// Smallest [`CoreApi::size`] that the plugin can work with.
+    pub core_size: u32,
+    /// Smaller ones come first.
+    pub priority: i32,
+    /// Name: what `--disable-plugin` takes.
+    pub name: *const c_char,
+    /// Version of the plugin.
+    pub version: *const c_char,
+    /// Null-terminated array of names of services that it cannot do without; may be null.
+    pub requires: *const *const c_char,
+    /// Wrapper lists.
+    pub wrappers: *const WrapperList,
+    /// How many lists.
+    pub wrapper_lists: usize,
+    /// The definition of a symbol (name, version or null) that comes after this plugin in the search order.
+    pub next_symbol: extern "C" fn(*const c_char, *const c_char) -> *const c_void,
+    /// Called once, before any other function but stubs; offers services. Not 0: the plugin cannot work here.
+    pub init: extern "C" fn(&'static CoreApi) -> i32,
+    /// Called for each event. Unknown events give 0.
+    pub on_event: extern "C" fn(event: u32, data: *mut c_void) -> i32,
+}
+
+// SAFETY: as for `Wrapper`.
+unsafe impl Sync for Plugin {}
+
+/// Events; the numbers are those of the original's plugin interface.
+#[repr(u32)]
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+pub enum Event {
+    /// The core is ready; services can be looked up.
+    Init = 0,
+    /// The process ends by exit(3).
+    Exit = 1,
+    /// A checkpoint was asked for; the application still runs.
+    PreSuspend = 15,
+    /// All threads are stopped: claim, look, describe.
+    PreCheckpoint = 16,
+    /// The image is written (or given up): put back what was drained.
+    Resume = 17,
+    /// The process was recreated from its image.
+    Restart = 18,
+    /// The application runs again.
+    Running = 19,
+}
+
+impl Event {
+    /// All events, by number.
+    pub const ALL: [Self; 7] = [
+        Self::Init,
+        Self::Exit,
+        Self::PreSuspend,
+        Self::PreCheckpoint,
+        Self::Resume,
+        Self::Restart,
+        Self::Running,
+    ];
+}
+
+/// Payload of INIT.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct InitPayload {
+    /// Lowest address of the checkpoint thread's stack.
+    pub stack_low: usize,
+    /// Address after its highest.
+    pub stack_high: usize,
+}
+
+/// A mapping as the core shows it to plugins.
+#[repr(C)]
+#[derive(Clone, Copy, Debug)]
+pub struct MappingView {
+    /// First address.
+    pub start: u64,
+    /// Address after the last.
+    pub end: u64,
+    /// Offset into the file.
+    pub offset: u64,
+    /// Inode, 0: none.
+    pub inode: u64,
+    /// Device.
+    pub dev_major: u32,
+    /// Device.
+    pub dev_minor: u32,
+    /// PROT_* bits.
+    pub prot: u32,
+    /// 1: MAP_SHARED.
+    pub shared: u32,
+    /// Bits of the image crate's `record::flag`.
+    pub flags: u64,
+    /// Name as in /proc/PID/maps, its escapes undone.
+    pub name: *const u8,
+    /// Its length.
+    pub name_length: usize,
+}
+
+/// What the core offers. Append only.
+#[repr(C)]
+#[derive(Debug)]
+pub struct CoreApi {
+    /// `size_of::<CoreApi>()` of the core.
+    pub size: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// Writes a line to the log: level 0 error, 1 warning, 2 note, 3 trace; component; text.
+    pub log: extern "C" fn(level: u32, component: *const u8, component_length: usize, text: *const u8, length: usize),
+    /// Adds a section to the image that is being described: plugin, name, bytes (copied).
+    pub section: extern "C" fn(*const u8, usize, *const u8, usize, *const u8, usize),
+    /// Adds a blob: plugin, name, address and length of memory that stays unchanged until RESUME.
+    pub blob: extern "C" fn(*const u8, usize, *const u8, usize, u64, u64),
+    /// A number for a kernel object, unique in the process and its image.
+    pub new_object: extern "C" fn() -> u64,
+    /// Claims the mapping that starts here: at restart it is a MAP_SHARED mapping of `object` at `offset`.
+    pub claim_mapping: extern "C" fn(start: u64, object: u64, offset: u64) -> bool,
+    /// Calls back for each mapping of the process, by address.
+    pub mappings: extern "C" fn(callback: extern "C" fn(*mut c_void, *const MappingView), context: *mut c_void),
+    /// Reports a resource that no plugin claims; one sentence.
+    pub unsupported: extern "C" fn(*const u8, usize),
+    /// Gives up the checkpoint under way; one sentence.
+    pub fail: extern "C" fn(*const u8, usize),
+    /// Id of a live thread of the application: its /proc/self/task entry shows the application's descriptors. 0: none.
+    pub application_task: extern "C" fn() -> i32,
+    /// A copy of an application's descriptor in the calling thread's table (close it raw); negative errno on failure.
+    pub copy_descriptor: extern "C" fn(number: i32) -> i32,
+    /// Offers a table of functions to other plugins under a name; false: the name is taken.
+    pub offer_service: extern "C" fn(name: *const c_char, table: *const c_void) -> bool,
+    /// The table of a service; null: nobody offers it.
+    pub find_service: extern "C" fn(name: *const c_char) -> *const c_void,
+    /// Tids of the application's threads: fills the array, returns how many there are.
+    pub threads: extern "C" fn(into: *mut i32, room: usize) -> usize,
+    /// Value of a variable in the environment of dmtcp_restart: copied with its zero; its length, or -1 (not set), -2 (no room).
+    pub restart_environment: extern "C" fn(name: *const c_char, into: *mut c_char, room: usize) -> isize,
+}

@@ -1,0 +1,165 @@
+//! The allocator of in-process code: dlmalloc over raw mmap, never the application's malloc.
+//!
+//! There are two arenas, each behind its own spin lock: one for the checkpoint thread, one for everybody else. While the
+//! application is stopped a thread of it may hold the common arena's lock for ever; the checkpoint thread, which then
+//! does all the work, never waits for it. A block remembers its arena in the word before it, so that either side can
+//! free what the other allocated; if the common lock is not to be had while stopped, the block is leaked.
+//!
+//! Which arena a caller gets is decided by its stack pointer, not by thread-local storage: the checkpoint thread's stack
+//! is known ([`set_checkpoint_stack`]).
+
+use crate::sys;
+use dlmalloc::Dlmalloc;
+use std::alloc::{GlobalAlloc, Layout};
+use std::cell::UnsafeCell;
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+
+/// Pages straight from the kernel.
+struct Pages;
+
+// SAFETY: mmap returns fresh, page-aligned memory that nobody else has. Nothing is ever given back: while an image is
+// written, memory that was in the plan must stay.
+unsafe impl dlmalloc::Allocator for Pages {
+    fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
+        match sys::map_anonymous(size) {
+            Ok(address) => (address as *mut u8, size, 0),
+            Err(_) => (std::ptr::null_mut(), 0, 0),
+        }
+    }
+    fn remap(&self, _: *mut u8, _: usize, _: usize, _: bool) -> *mut u8 {
+        std::ptr::null_mut()
+    }
+    fn free_part(&self, _: *mut u8, _: usize, _: usize) -> bool {
+        false
+    }
+    fn free(&self, _: *mut u8, _: usize) -> bool {
+        false
+    }
+    fn can_release_part(&self, _: u32) -> bool {
+        false
+    }
+    fn allocates_zeros(&self) -> bool {
+        true
+    }
+    fn page_size(&self) -> usize {
+        4096
+    }
+}
+
+struct Arena {
+    locked: AtomicBool,
+    heap: UnsafeCell<Dlmalloc<Pages>>,
+}
+
+impl Arena {
+    const fn new() -> Self {
+        Self { locked: AtomicBool::new(false), heap: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)) }
+    }
+
+    fn try_lock(&self) -> bool {
+        !self.locked.swap(true, Ordering::Acquire)
+    }
+
+    fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Pages>) -> R) -> R {
+        while !self.try_lock() {
+            std::hint::spin_loop();
+            sys::yield_cpu();
+        }
+        // SAFETY: the lock is ours.
+        let result = f(unsafe { &mut *self.heap.get() });
+        self.locked.store(false, Ordering::Release);
+        result
+    }
+}
+
+/// The global allocator that `plugin!` installs in each plugin, and the core in itself.
+pub struct Arenas {
+    common: Arena,
+    checkpoint: Arena,
+}
+
+// SAFETY: the heaps are only touched under their locks.
+unsafe impl Sync for Arenas {}
+
+static STACK_LOW: AtomicUsize = AtomicUsize::new(0);
+static STACK_HIGH: AtomicUsize = AtomicUsize::new(0);
+
+/// Tells where the checkpoint thread's stack is. The core calls this in its own copy and, through the INIT event's
+/// payload, in each plugin's.
+pub fn set_checkpoint_stack(low: usize, high: usize) {
+    STACK_LOW.store(low, Ordering::Relaxed);
+    STACK_HIGH.store(high, Ordering::Relaxed);
+}
+
+fn on_checkpoint_stack() -> bool {
+    let here = 0u8;
+    let address = std::ptr::from_ref(&here) as usize;
+    address >= STACK_LOW.load(Ordering::Relaxed) && address < STACK_HIGH.load(Ordering::Relaxed)
+}
+
+const COMMON: usize = 0x4341_4152;
+const CHECKPOINT: usize = 0x4341_4b43;
+
+impl Arenas {
+    /// An allocator without memory.
+    #[allow(clippy::new_without_default)]
+    pub const fn new() -> Self {
+        Self { common: Arena::new(), checkpoint: Arena::new() }
+    }
+
+    /// In a fork's child: whatever another thread was doing to the common arena, nobody is doing it any more.
+    /// The arena may be half way through a change, so it is abandoned, not unlocked, if it was locked.
+    pub fn after_fork(&self) {
+        for arena in [&self.common, &self.checkpoint] {
+            if !arena.try_lock() {
+                // SAFETY: the child has one thread, this one, and it is not inside the arena.
+                unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages)) };
+            }
+            arena.locked.store(false, Ordering::Release);
+        }
+    }
+}
+
+/// Bytes before a block: room for the arena's mark, keeping the alignment.
+fn prefix(layout: Layout) -> usize {
+    layout.align().max(16)
+}
+
+// SAFETY: blocks come from dlmalloc with the size and alignment asked for, shifted by a prefix that keeps both.
+unsafe impl GlobalAlloc for Arenas {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        let prefix = prefix(layout);
+        let (arena, mark) =
+            if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
+        // SAFETY: size and alignment are valid as those of `layout` are.
+        let block = arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) });
+        if block.is_null() {
+            return block;
+        }
+        // SAFETY: the block is at least `prefix` long, and `prefix` at least a word, aligned.
+        unsafe {
+            let user = block.add(prefix);
+            user.cast::<usize>().sub(1).write(mark);
+            user
+        }
+    }
+
+    unsafe fn dealloc(&self, user: *mut u8, layout: Layout) {
+        let prefix = prefix(layout);
+        // SAFETY: `user` came from `alloc`, which put the mark there.
+        let mark = unsafe { user.cast::<usize>().sub(1).read() };
+        let free = |heap: &mut Dlmalloc<Pages>| {
+            // SAFETY: the block came from this heap with this size and alignment.
+            unsafe { heap.free(user.sub(prefix), layout.size() + prefix, prefix) }
+        };
+        if mark == CHECKPOINT {
+            self.checkpoint.with(free);
+        } else if !on_checkpoint_stack() {
+            self.common.with(free);
+        } else if self.common.try_lock() {
+            // SAFETY: the lock is ours.
+            free(unsafe { &mut *self.common.heap.get() });
+            self.common.locked.store(false, Ordering::Release);
+        }
+    }
+}

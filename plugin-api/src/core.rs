@@ -1,0 +1,189 @@
+//! The safe face of [`crate::abi::CoreApi`] for in-process halves.
+
+use crate::abi::{CoreApi, Event, InitPayload, MappingView};
+use std::ffi::{CStr, c_void};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+/// What a plugin asks of the core. Cheap to copy.
+#[derive(Clone, Copy, Debug)]
+pub struct Core {
+    api: &'static CoreApi,
+    plugin: &'static str,
+}
+
+/// A hook that `hook!` registered.
+#[derive(Debug)]
+pub struct Hook {
+    /// When it runs.
+    pub event: Event,
+    /// Smaller ones first before a checkpoint, last after it.
+    pub priority: i32,
+    /// What runs.
+    pub run: fn(Core),
+}
+
+inventory::collect!(Hook);
+
+/// A mapping of the process.
+#[derive(Clone, Debug)]
+pub struct Mapping {
+    /// The fields as the core has them; `name` points nowhere any more.
+    pub view: MappingView,
+    /// Name as in /proc/PID/maps, its escapes undone.
+    pub name: Vec<u8>,
+}
+
+/// How much a log line matters.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Level {
+    /// Something failed.
+    Error = 0,
+    /// Something may surprise the user.
+    Warning = 1,
+    /// Something that the user may want to know.
+    Note = 2,
+    /// For debugging.
+    Trace = 3,
+}
+
+static API: AtomicPtr<CoreApi> = AtomicPtr::new(std::ptr::null_mut());
+static NAME: AtomicPtr<&'static str> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Keeps the core's table; called by the function that `plugin!` exports as `init`.
+pub fn attach(api: &'static CoreApi, plugin: &'static str, init: fn(Core) -> bool) -> bool {
+    NAME.store(Box::leak(Box::new(plugin)), Ordering::Release);
+    API.store(std::ptr::from_ref(api).cast_mut(), Ordering::Release);
+    init(Core { api, plugin })
+}
+
+/// The core, once this plugin has been initialised.
+pub fn core() -> Option<Core> {
+    let api = API.load(Ordering::Acquire);
+    let name = NAME.load(Ordering::Acquire);
+    // SAFETY: both point to statics, or to a leaked box, and are set by `attach` in this order before use.
+    (!api.is_null() && !name.is_null()).then(|| unsafe { Core { api: &*api, plugin: *name } })
+}
+
+/// Runs this plugin's hooks of an event; exported by `plugin!` as `on_event`.
+pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
+    let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return 0 };
+    let Some(core) = core() else { return 1 };
+    if event == Event::Init && !data.is_null() {
+        // SAFETY: the payload of INIT is an `InitPayload`.
+        let payload = unsafe { &*data.cast::<InitPayload>() };
+        crate::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
+    }
+    let mut hooks: Vec<&Hook> = inventory::iter::<Hook>.into_iter().filter(|h| h.event == event).collect();
+    hooks.sort_by_key(|h| h.priority);
+    if matches!(event, Event::Resume | Event::Restart | Event::Exit) {
+        hooks.reverse();
+    }
+    for hook in hooks {
+        (hook.run)(core);
+    }
+    0
+}
+
+extern "C" fn collect_mapping(context: *mut c_void, view: *const MappingView) {
+    // SAFETY: `context` is the vector that `mappings` passes; the view lives for the duration of this call.
+    unsafe {
+        let view = *view;
+        let name = std::slice::from_raw_parts(view.name, view.name_length).to_vec();
+        (*context.cast::<Vec<Mapping>>()).push(Mapping { view, name });
+    }
+}
+
+impl Core {
+    /// The plugin that this handle speaks for.
+    pub fn plugin(&self) -> &'static str {
+        self.plugin
+    }
+
+    /// Writes a line to the log.
+    pub fn log(&self, level: Level, text: &str) {
+        (self.api.log)(level as u32, self.plugin.as_ptr(), self.plugin.len(), text.as_ptr(), text.len());
+    }
+
+    /// Adds a section to the image that is being described.
+    pub fn section(&self, name: &str, bytes: &[u8]) {
+        let p = self.plugin;
+        (self.api.section)(p.as_ptr(), p.len(), name.as_ptr(), name.len(), bytes.as_ptr(), bytes.len());
+    }
+
+    /// Adds a section in JSON.
+    pub fn json<T: serde::Serialize>(&self, name: &str, value: &T) {
+        match serde_json::to_vec(value) {
+            Ok(bytes) => self.section(name, &bytes),
+            Err(e) => self.fail(&format!("plugin {}: section '{name}' does not encode: {e}", self.plugin)),
+        }
+    }
+
+    /// Adds a blob: memory that stays unchanged until RESUME.
+    pub fn blob(&self, name: &str, address: u64, length: u64) {
+        let p = self.plugin;
+        (self.api.blob)(p.as_ptr(), p.len(), name.as_ptr(), name.len(), address, length);
+    }
+
+    /// A number for a kernel object, unique in the process and its image.
+    pub fn new_object(&self) -> u64 {
+        (self.api.new_object)()
+    }
+
+    /// Claims the mapping that starts at this address: at restart it is a shared mapping of `object` at `offset`.
+    pub fn claim_mapping(&self, start: u64, object: u64, offset: u64) -> bool {
+        (self.api.claim_mapping)(start, object, offset)
+    }
+
+    /// The mappings of the process, by address.
+    pub fn mappings(&self) -> Vec<Mapping> {
+        let mut out: Vec<Mapping> = Vec::new();
+        (self.api.mappings)(collect_mapping, std::ptr::from_mut(&mut out).cast());
+        out
+    }
+
+    /// Reports a resource that no plugin claims.
+    pub fn unsupported(&self, text: &str) {
+        (self.api.unsupported)(text.as_ptr(), text.len());
+    }
+
+    /// Gives up the checkpoint under way.
+    pub fn fail(&self, text: &str) {
+        (self.api.fail)(text.as_ptr(), text.len());
+    }
+
+    /// Id of a live thread of the application: its /proc/self/task entry shows the application's descriptors.
+    pub fn application_task(&self) -> i32 {
+        (self.api.application_task)()
+    }
+
+    /// A copy of an application's descriptor in the calling thread's table; it closes itself.
+    pub fn copy_descriptor(&self, number: i32) -> Result<crate::sys::Fd, i32> {
+        match (self.api.copy_descriptor)(number) {
+            fd if fd >= 0 => Ok(crate::sys::Fd::own(fd)),
+            error => Err(-error),
+        }
+    }
+
+    /// Offers a table of functions to other plugins.
+    pub fn offer_service<T>(&self, name: &CStr, table: &'static T) -> bool {
+        (self.api.offer_service)(name.as_ptr(), std::ptr::from_ref(table).cast())
+    }
+
+    /// The table of a service.
+    ///
+    /// # Safety
+    /// `T` must be the type that the service of this name is documented to have.
+    pub unsafe fn find_service<T>(&self, name: &CStr) -> Option<&'static T> {
+        let table = (self.api.find_service)(name.as_ptr()).cast::<T>();
+        // SAFETY: services are offered as statics; the caller vouches for the type.
+        (!table.is_null()).then(|| unsafe { &*table })
+    }
+
+    /// Tids of the application's threads.
+    pub fn threads(&self) -> Vec<i32> {
+        let mut out = vec![0; (self.api.threads)(std::ptr::null_mut(), 0)];
+        let count = (self.api.threads)(out.as_mut_ptr(), out.len());
+        out.truncate(count);
+        out
+    }
+}

@@ -1,0 +1,30 @@
+//! The stable plugin interface. Every plugin depends on this crate alone; the core implements what it declares.
+//!
+//! A plugin is one shared object with two halves that share nothing but bytes in the image:
+//!
+//! * the *in-process half* lives inside the application: wrappers ([`wrappers!`]), event hooks ([`hook!`]), claims and
+//!   sections through [`core::Core`]. It obeys `docs/in-process-rules.md`: no libc call but through the next wrapper, raw
+//!   system calls from [`sys`], memory from [`arena`];
+//! * the *restart half* ([`restart`]) lives inside `dmtcp_restart` and is ordinary Rust.
+//!
+//! In the process only the `repr(C)` tables of [`abi`] cross between core and plugin.
+
+pub mod abi;
+pub mod arena;
+pub mod byte_text;
+pub mod content;
+pub mod core;
+pub mod descriptors;
+pub mod kept;
+mod lazy;
+mod macros;
+pub mod proc_files;
+pub mod restart;
+pub mod round;
+pub mod sys;
+
+#[doc(hidden)]
+pub mod private {
+    pub use crate::lazy::{lazy_stub, next_symbol};
+    pub use inventory;
+}

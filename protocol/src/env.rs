@@ -1,0 +1,47 @@
+//! Names of the environment variables that a launch hands on to the processes of a computation.
+//!
+//! They stay visible in the environment: libc's own spawns and static programs in between then carry us on.
+
+/// Host that the coordinator listens on; numeric once a launch has set it.
+pub const COORD_HOST: &str = "DMTCP_COORD_HOST";
+/// Port that the coordinator listens on.
+pub const COORD_PORT: &str = "DMTCP_COORD_PORT";
+/// File that holds the computation's key.
+pub const COORD_KEY_FILE: &str = "DMTCP_COORD_KEY_FILE";
+/// Directory for images; absolute.
+pub const CHECKPOINT_DIR: &str = "DMTCP_CHECKPOINT_DIR";
+/// Scratch directory; absolute.
+pub const TMPDIR: &str = "DMTCP_TMPDIR";
+/// Number of the signal that stops threads.
+pub const SIGCKPT: &str = "DMTCP_SIGCKPT";
+/// 0, 1 or 2: how much we keep quiet.
+pub const QUIET: &str = "DMTCP_QUIET";
+/// Log level, or a list `component=level,...`.
+pub const LOG: &str = "DMTCP_LOG";
+/// `:`-separated absolute paths of the plugins that are preloaded, in their order.
+pub const PLUGIN_PATHS: &str = "DMTCP_PLUGIN_PATHS";
+/// `LD_PRELOAD` as the user had set it.
+pub const ORIG_LD_PRELOAD: &str = "DMTCP_ORIG_LD_PRELOAD";
+/// What is preloaded, ours and the user's.
+pub const HIJACK_LIBS: &str = "DMTCP_HIJACK_LIBS";
+/// `warn` or `fail`: what a checkpoint does when it meets a resource that no plugin claims.
+pub const ON_UNSUPPORTED: &str = "DMTCP_ON_UNSUPPORTED";
+/// Comma-separated kernel features that must not be used, so that each fallback can be tested.
+pub const FORBID: &str = "DMTCP_FORBID";
+/// Checkpoint interval in seconds that the launch asked for; see [`crate::message::Join::interval`].
+pub const CHECKPOINT_INTERVAL: &str = "DMTCP_CHECKPOINT_INTERVAL";
+/// `1` or `0`: whether images are to be compressed.
+pub const GZIP: &str = "DMTCP_GZIP";
+/// `1`: regular files that are open go into the image.
+pub const CKPT_OPEN_FILES: &str = "DMTCP_CKPT_OPEN_FILES";
+/// `1`: a file out of the image may replace one that exists.
+pub const ALLOW_OVERWRITE: &str = "DMTCP_ALLOW_OVERWRITE_WITH_CKPTED_FILES";
+/// Exit code of our own failures, instead of [`FAILURE`].
+pub const FAIL_RC: &str = "DMTCP_FAIL_RC";
+
+/// Exit code of our own failures.
+pub const FAILURE: i32 = 99;
+/// Port of a coordinator when none is named.
+pub const DEFAULT_PORT: u16 = 7779;
+/// Signal that stops threads when none is named: a real-time signal that no libc or known runtime uses.
+pub const DEFAULT_SIGCKPT: i32 = 62;

@@ -1,0 +1,229 @@
+//! dmtcp_inspect: what is in an image, for a person or as JSON.
+
+use crate::plugins::Plugins;
+use clap::Parser;
+use dmtcp_image::read::{Error, Image};
+use dmtcp_image::record::{Region, flag, kind};
+use serde::Serialize;
+use std::collections::BTreeMap;
+use std::fmt::Write;
+use std::path::PathBuf;
+
+/// Shows what is in checkpoint images.
+#[derive(Parser, Debug)]
+#[command(name = "dmtcp_inspect", version)]
+pub struct Options {
+    /// As JSON, one object per image
+    #[arg(long, conflicts_with = "maps")]
+    pub json: bool,
+    /// The list of mappings, as in /proc/PID/maps, with the bytes that are stored of each
+    #[arg(long)]
+    pub maps: bool,
+    /// Read everything and compare it with its checksums
+    #[arg(long)]
+    pub check: bool,
+    /// Images
+    #[arg(required = true, value_name = "IMAGE")]
+    pub images: Vec<PathBuf>,
+}
+
+/// A file that cannot be shown.
+#[derive(Debug, thiserror::Error)]
+#[error("{} {error}", .path.display())]
+pub struct InspectError {
+    /// The file.
+    path: PathBuf,
+    /// The rest of the sentence.
+    error: Error,
+}
+
+#[derive(Serialize)]
+struct Summary<'a> {
+    image: String,
+    identity: &'a dmtcp_image::record::Identity,
+    threads: Vec<Thread>,
+    regions: usize,
+    mapped_bytes: u64,
+    stored_bytes: u64,
+    memory: BTreeMap<&'static str, Kind>,
+    sections: BTreeMap<&'a str, BTreeMap<&'a str, usize>>,
+    blobs: BTreeMap<&'a str, BTreeMap<&'a str, u64>>,
+}
+
+#[derive(Serialize)]
+struct Thread {
+    tid: i32,
+    name: String,
+    checkpoint_thread: bool,
+}
+
+#[derive(Serialize, Default)]
+struct Kind {
+    regions: usize,
+    mapped_bytes: u64,
+    stored_bytes: u64,
+}
+
+/// Everything that is asked for, as text.
+pub fn run(options: &Options) -> Result<String, InspectError> {
+    let mut out = String::new();
+    for path in &options.images {
+        let failed = |error| InspectError { path: path.clone(), error };
+        let image = Image::open(path).map_err(failed)?;
+        if options.check {
+            image.verify().map_err(failed)?;
+        }
+        if options.json {
+            out.push_str(&serde_json::to_string(&summary(&image)).unwrap_or_default());
+            out.push('\n');
+        } else if options.maps {
+            maps(&image, &mut out);
+        } else {
+            describe(image, &mut out, options.check);
+        }
+    }
+    Ok(out)
+}
+
+fn kind_name(region: &Region) -> &'static str {
+    match region.kind {
+        kind::ANONYMOUS => "anonymous",
+        kind::PRIVATE_FILE => "private file",
+        kind::OBJECT => "shared",
+        kind::VDSO | kind::VVAR => "vdso",
+        kind::EMPTY => "recreated empty",
+        kind::ORPHAN => "shared, unclaimed",
+        _ => "unknown",
+    }
+}
+
+fn stored_in(image: &Image, region: &Region) -> u64 {
+    let first = image.extents.partition_point(|extent| extent.address != 0 && extent.address < region.start);
+    let here = image.extents[first..].iter().take_while(|e| e.address != 0 && e.address < region.end);
+    here.map(|extent| extent.length).sum()
+}
+
+fn summary(image: &Image) -> Summary<'_> {
+    let mut memory: BTreeMap<&'static str, Kind> = BTreeMap::new();
+    for region in &image.regions {
+        let entry = memory.entry(kind_name(region)).or_default();
+        entry.regions += 1;
+        entry.mapped_bytes += region.end - region.start;
+        entry.stored_bytes += stored_in(image, region);
+    }
+    let mut sections: BTreeMap<&str, BTreeMap<&str, usize>> = BTreeMap::new();
+    for section in &image.sections {
+        sections.entry(&section.plugin).or_default().insert(&section.name, section.bytes.len());
+    }
+    let mut blobs: BTreeMap<&str, BTreeMap<&str, u64>> = BTreeMap::new();
+    for blob in &image.blobs {
+        blobs.entry(&blob.plugin).or_default().insert(&blob.name, blob.length);
+    }
+    let thread = |thread: &dmtcp_image::record::Thread| Thread {
+        tid: thread.tid,
+        name: String::from_utf8_lossy(&thread.name).trim_end_matches('\0').into(),
+        checkpoint_thread: thread.role == 1,
+    };
+    Summary {
+        image: image.path.display().to_string(),
+        identity: &image.identity,
+        threads: image.threads.iter().map(thread).collect(),
+        regions: image.regions.len(),
+        mapped_bytes: image.regions.iter().map(|region| region.end - region.start).sum(),
+        stored_bytes: image.stored(),
+        memory,
+        sections,
+        blobs,
+    }
+}
+
+/// A number of bytes for a person.
+fn size(bytes: u64) -> String {
+    const UNITS: [&str; 4] = ["KiB", "MiB", "GiB", "TiB"];
+    let mut value = bytes as f64;
+    let mut unit = "B";
+    for next in UNITS {
+        if value < 1024.0 {
+            break;
+        }
+        value /= 1024.0;
+        unit = next;
+    }
+    if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
+}
+
+fn maps(image: &Image, out: &mut String) {
+    for region in &image.regions {
+        let bit = |bits: u32, letter: char| if region.prot & bits != 0 { letter } else { '-' };
+        let share = if region.kind == kind::OBJECT || region.flags & flag::SHARED != 0 { 's' } else { 'p' };
+        let _ = writeln!(
+            out,
+            "{:08x}-{:08x} {}{}{}{share} {:08x} {:02x}:{:02x} {:<10} {:>10} {}",
+            region.start,
+            region.end,
+            bit(1, 'r'),
+            bit(2, 'w'),
+            bit(4, 'x'),
+            region.offset,
+            region.dev_major,
+            region.dev_minor,
+            region.inode,
+            size(stored_in(image, region)),
+            image.name(region),
+        );
+    }
+}
+
+fn describe(image: Image, out: &mut String, checked: bool) {
+    {
+        let summary = summary(&image);
+        let id = summary.identity;
+        let _ = writeln!(out, "{}", summary.image);
+        let _ = writeln!(out, "  program      {} (pid {}): {}", id.program, id.pid, id.args.join(" "));
+        let _ = writeln!(out, "  directory    {}", id.cwd);
+        let _ = writeln!(out, "  user         {}:{} on {}, Linux {}", id.uid, id.gid, id.host, id.kernel);
+        let _ = writeln!(out, "  computation  {}, generation {}", id.computation, id.generation);
+        let _ = writeln!(out, "  processes    {}", id.processes);
+        let _ = writeln!(out, "  taken        {} s after 1970, by core {}", id.taken, id.core_version);
+        let names: Vec<_> = summary.threads.iter().map(|t| format!("{} {}", t.tid, t.name)).collect();
+        let _ = writeln!(out, "  threads      {}: {}", names.len(), names.join(", "));
+        let (mapped, stored) = (size(summary.mapped_bytes), size(summary.stored_bytes));
+        let _ = writeln!(out, "  memory       {} mappings, {mapped}, {stored} stored", summary.regions);
+        for (name, kind) in &summary.memory {
+            let (mapped, stored) = (size(kind.mapped_bytes), size(kind.stored_bytes));
+            let _ = writeln!(out, "    {name:<18} {:>5}  {mapped:>10}  {stored:>10} stored", kind.regions);
+        }
+        if checked {
+            let _ = writeln!(out, "  checksums    right");
+        }
+    }
+    let loaded: Vec<_> = image.identity.plugins.iter().map(|p| format!("{} {}", p.name, p.version)).collect();
+    let _ = writeln!(out, "  plugins      {}", loaded.join(", "));
+    match Plugins::load(vec![image], 2) {
+        Ok(plugins) => {
+            for (name, text) in plugins.explain(0) {
+                let _ = writeln!(out, "  {name}");
+                for line in text.lines() {
+                    let _ = writeln!(out, "    {line}");
+                }
+            }
+        }
+        Err(errors) => {
+            for error in errors {
+                let _ = writeln!(out, "  ({error})");
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn sizes_read_well() {
+        assert_eq!(size(12), "12 B");
+        assert_eq!(size(4096), "4.0 KiB");
+        assert_eq!(size(3 << 30), "3.0 GiB");
+    }
+}

@@ -1,0 +1,157 @@
+//! The system calls that no crate wraps, or that must not go through libc's wrappers, and what the environment forbids.
+//!
+//! Each returns errors as [`io::Error`]; none keeps state.
+
+use dmtcp_protocol::env;
+use std::io;
+use std::ops::Range;
+use std::os::fd::RawFd;
+
+/// `struct clone_args` of clone3(2).
+#[repr(C)]
+#[derive(Debug, Default, Clone, Copy)]
+pub struct CloneArgs {
+    /// CLONE_*.
+    pub flags: u64,
+    /// Where a pidfd goes.
+    pub pidfd: u64,
+    /// Where the child's tid goes in the child's memory.
+    pub child_tid: u64,
+    /// Where it goes in the parent's.
+    pub parent_tid: u64,
+    /// Signal at the child's end.
+    pub exit_signal: u64,
+    /// Lowest byte of its stack; 0: as the parent.
+    pub stack: u64,
+    /// Length of the stack.
+    pub stack_size: u64,
+    /// Thread pointer.
+    pub tls: u64,
+    /// Address of the ids that it shall have, innermost namespace first.
+    pub set_tid: u64,
+    /// How many these are.
+    pub set_tid_size: u64,
+}
+
+fn result(value: libc::c_long) -> io::Result<u64> {
+    if value == -1 { Err(io::Error::last_os_error()) } else { Ok(value as u64) }
+}
+
+/// Whether `DMTCP_FORBID` names this kernel feature.
+pub fn forbidden(feature: &str) -> bool {
+    std::env::var(env::FORBID).is_ok_and(|list| list.split(',').any(|name| name.trim() == feature))
+}
+
+/// A child like fork's, with these flags and, if given, this pid. `Ok(0)` in the child.
+///
+/// # Safety
+/// As for fork: the calling process must have one thread, for locks that others hold stay locked in the child.
+pub unsafe fn fork(flags: libc::c_int, pid: Option<i32>) -> io::Result<i32> {
+    let args = CloneArgs {
+        flags: flags as u64,
+        exit_signal: libc::SIGCHLD as u64,
+        set_tid: pid.as_ref().map_or(0, |pid| std::ptr::from_ref(pid) as u64),
+        set_tid_size: u64::from(pid.is_some()),
+        ..CloneArgs::default()
+    };
+    // SAFETY: without CLONE_VM and a stack, the child goes on with a copy of everything, here.
+    let pid = unsafe { libc::syscall(libc::SYS_clone3, &raw const args, size_of::<CloneArgs>()) };
+    result(pid).map(|pid| pid as i32)
+}
+
+/// Maps private anonymous memory at an address where nothing is. `EEXIST` if something is there after all.
+pub fn map_anonymous(start: u64, length: u64, prot: libc::c_int, flags: libc::c_int) -> io::Result<()> {
+    let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+    map(start, length, prot, flags, -1, 0)
+}
+
+/// Maps a file at an address where nothing is.
+pub fn map_file(
+    start: u64,
+    length: u64,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    file: RawFd,
+    offset: u64,
+) -> io::Result<()> {
+    map(start, length, prot, flags, file, offset)
+}
+
+fn map(
+    start: u64,
+    length: u64,
+    prot: libc::c_int,
+    flags: libc::c_int,
+    file: RawFd,
+    offset: u64,
+) -> io::Result<()> {
+    let flags = flags | libc::MAP_FIXED_NOREPLACE;
+    // SAFETY: MAP_FIXED_NOREPLACE never takes the place of memory that is in use.
+    let at = unsafe {
+        libc::syscall(libc::SYS_mmap, start, length, prot as libc::c_long, flags as libc::c_long, file as libc::c_long, offset)
+    };
+    result(at).map(drop)
+}
+
+/// Changes the protection of memory that was mapped with [`map_anonymous`] or [`map_file`].
+pub fn protect(start: u64, length: u64, prot: libc::c_int) -> io::Result<()> {
+    // SAFETY: the callers pass ranges that they have mapped themselves and hold no reference into.
+    result(unsafe { libc::syscall(libc::SYS_mprotect, start, length, prot as libc::c_long) }).map(drop)
+}
+
+/// Advice on memory that was mapped with [`map_anonymous`] or [`map_file`].
+pub fn advise(start: u64, length: u64, advice: libc::c_int) -> io::Result<()> {
+    // SAFETY: the callers pass ranges that they have mapped themselves, and advice that keeps their content.
+    result(unsafe { libc::syscall(libc::SYS_madvise, start, length, advice as libc::c_long) }).map(drop)
+}
+
+/// Moves a mapping to where nothing is.
+///
+/// # Safety
+/// Nobody may use the memory at its old place any more, and nothing may be at the new one.
+pub unsafe fn move_mapping(from: Range<u64>, to: u64) -> io::Result<()> {
+    let length = from.end - from.start;
+    let flags = libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED;
+    // SAFETY: the caller's promise.
+    let at = unsafe { libc::syscall(libc::SYS_mremap, from.start, length, length, flags as libc::c_long, to) };
+    result(at).map(drop)
+}
+
+/// Takes away the restartable sequence that libc registered for the calling thread: once its memory is unmapped, the
+/// kernel would kill the thread at the next preemption.
+pub fn unregister_rseq() {
+    const UNREGISTER: libc::c_long = 1;
+    const SIGNATURE: libc::c_long = 0x5305_3053;
+    // SAFETY: dlsym only looks the names up; both are data that never changes after start.
+    let (offset, size) = unsafe {
+        let offset = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = libc::dlsym(libc::RTLD_DEFAULT, c"__rseq_size".as_ptr()).cast::<u32>();
+        if offset.is_null() || size.is_null() || *size == 0 {
+            return;
+        }
+        (*offset, *size)
+    };
+    let area = crate::cpu::thread_pointer().wrapping_add_signed(offset);
+    // The length that was registered is 32, or, where the kernel knows more fields, what the library says.
+    for length in [32, libc::c_long::from(size), libc::c_long::from(size.next_multiple_of(32))] {
+        // SAFETY: taking the registration away changes no memory but the area itself.
+        if unsafe { libc::syscall(libc::SYS_rseq, area, length, UNREGISTER, SIGNATURE) } == 0 {
+            return;
+        }
+    }
+}
+
+/// Blocks every signal for the calling thread and those that it makes.
+pub fn block_signals() {
+    let all = u64::MAX;
+    // SAFETY: the kernel reads 8 bytes. Libc's own signals are meant as well, so libc is not asked.
+    unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0usize, 8usize) };
+}
+
+/// CPUs that the calling thread may run on.
+pub fn allowed_cpus() -> usize {
+    let mut set = [0u64; 1024];
+    // SAFETY: the kernel writes at most the length that it is told.
+    let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
+    if bytes <= 0 { 1 } else { set.iter().map(|word| word.count_ones() as usize).sum() }
+}

@@ -1,0 +1,317 @@
+//! The list of operations that turns the restarter's memory into the restored process'.
+//!
+//! Pure: from a description of what is and what shall be to the table that the stub works off. The order is
+//!
+//! ```text
+//!   unmap everything but what is kept | move the new vdso out of the way | map what has no staged bytes
+//!   | move staged memory into place | vdso | process (PR_SET_MM_MAP, personality, limits) | locks | loose ends
+//! ```
+
+use crate::gaps::TOP;
+use crate::table::{Arg, Table};
+use crate::vdso;
+use dmtcp_image::record::{Region, Restore, flag, kind};
+use libc::{c_long, c_ulong};
+use std::ops::Range;
+use std::os::fd::RawFd;
+
+/// How a region's memory comes to its place.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Source {
+    /// It is ready, with its protection and flags, at this address.
+    Staged(u64),
+    /// The stub maps it: anonymous memory, and over it what the image has.
+    Fresh(Vec<FromImage>),
+}
+
+/// A run of bytes that is mapped from the image.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct FromImage {
+    /// Where it goes.
+    pub address: u64,
+    /// Its length.
+    pub length: u64,
+    /// Where it is in the image.
+    pub offset: u64,
+}
+
+/// A region that is to be.
+#[derive(Debug, Clone)]
+pub struct Placement {
+    /// The region as it was.
+    pub region: Region,
+    /// The part of `[anon:NAME]`, if it has such a name.
+    pub anon_name: Option<String>,
+    /// Where its memory comes from.
+    pub source: Source,
+}
+
+/// What becomes of the vdso.
+#[derive(Debug, Clone)]
+pub enum Vdso {
+    /// The restored process had none, or it stays where it is anyway.
+    Stay,
+    /// It is moved so that its code starts at this address; `free` is room for its pages on the way, if they overlap.
+    Move {
+        /// Where its code starts.
+        to: u64,
+        /// Room on the way.
+        free: u64,
+    },
+    /// It is moved out of the way of restored memory.
+    Aside {
+        /// Where its first page goes.
+        free: u64,
+    },
+}
+
+/// Everything that the list is made from.
+#[derive(Debug)]
+pub struct Layout<'a> {
+    /// The stub's mapping.
+    pub stub: Range<u64>,
+    /// The restored process' mappings.
+    pub placements: &'a [Placement],
+    /// The restarter's vdso.
+    pub current_vdso: Option<vdso::Current>,
+    /// What becomes of it.
+    pub vdso: Vdso,
+    /// From the image.
+    pub restore: &'a Restore,
+    /// The auxiliary vector as the image has it.
+    pub auxv: &'a [u8],
+    /// The original executable, opened; -1: it cannot be told to the kernel.
+    pub exe: RawFd,
+    /// The image, opened, if memory is mapped from it.
+    pub image: RawFd,
+    /// Descriptors that are closed when memory stands, in this order.
+    pub close: &'a [RawFd],
+    /// Soft and hard limit of descriptors that the process goes on with.
+    pub descriptor_limit: [u64; 2],
+}
+
+const PR_SET_VMA: u64 = 0x5356_4d41;
+const PR_SET_VMA_ANON_NAME: u64 = 0;
+const MAP_DROPPABLE: i32 = 0x08;
+const MADV_WIPEONFORK: i32 = 18;
+
+/// The madvise(2) calls that give memory its flags back.
+pub fn advice(flags: u64) -> impl Iterator<Item = i32> {
+    const TABLE: [(u64, i32); 8] = [
+        (flag::DONTDUMP, libc::MADV_DONTDUMP),
+        (flag::DONTFORK, libc::MADV_DONTFORK),
+        (flag::WIPEONFORK, MADV_WIPEONFORK),
+        (flag::HUGEPAGE | flag::HUGETLB, libc::MADV_HUGEPAGE),
+        (flag::NOHUGEPAGE, libc::MADV_NOHUGEPAGE),
+        (flag::MERGEABLE, libc::MADV_MERGEABLE),
+        (flag::RANDOM, libc::MADV_RANDOM),
+        (flag::SEQUENTIAL, libc::MADV_SEQUENTIAL),
+    ];
+    TABLE.into_iter().filter(move |(bits, _)| flags & bits != 0).map(|(_, advice)| advice)
+}
+
+/// Flags of mmap(2) for the anonymous memory of a region.
+pub fn map_flags(region: &Region) -> i32 {
+    let mut flags = 0;
+    if region.flags & flag::NORESERVE != 0 {
+        flags |= libc::MAP_NORESERVE;
+    }
+    if region.flags & flag::GROWSDOWN != 0 {
+        flags |= libc::MAP_GROWSDOWN;
+    }
+    flags
+}
+
+/// Upper bound of the bytes that [`Layout::table`] needs.
+pub fn room(regions: usize, extents: usize, auxv: usize) -> usize {
+    (regions * 14 + extents + 64) * (size_of::<crate::stub::Op>() + 112) + auxv + 4096
+}
+
+impl Layout<'_> {
+    /// The operations.
+    pub fn table(&self) -> Table {
+        let mut table = Table::default();
+        self.unmap(&mut table);
+        self.vdso_aside(&mut table);
+        for placement in self.placements {
+            if let Source::Fresh(extents) = &placement.source {
+                self.map(&mut table, placement, extents);
+            }
+        }
+        for placement in self.placements {
+            if let Source::Staged(from) = placement.source {
+                let region = &placement.region;
+                let what = format!("moving memory to {:x}-{:x}", region.start, region.end);
+                remap(&mut table, from..from + (region.end - region.start), region.start, &what);
+            }
+        }
+        for placement in self.placements {
+            self.name(&mut table, placement);
+        }
+        self.vdso_home(&mut table);
+        self.process(&mut table);
+        for placement in self.placements {
+            self.lock(&mut table, &placement.region);
+        }
+        for descriptor in self.close {
+            table.may(libc::SYS_close, &[Arg::Value(*descriptor as u64)]);
+        }
+        table
+    }
+
+    /// Unmaps all that is between what is kept.
+    fn unmap(&self, table: &mut Table) {
+        let mut kept = vec![self.stub.clone()];
+        for placement in self.placements {
+            if let Source::Staged(from) = placement.source {
+                kept.push(from..from + (placement.region.end - placement.region.start));
+            }
+        }
+        kept.extend(self.current_vdso.iter().flat_map(vdso::Current::parts));
+        kept.sort_by_key(|range| range.start);
+        let mut at = 0;
+        for range in kept.into_iter().chain([TOP..TOP]) {
+            if range.start > at {
+                let what = format!("unmapping {at:x}-{:x}", range.start);
+                table.must(libc::SYS_munmap, &[Arg::Value(at), Arg::Value(range.start - at)], &what);
+            }
+            at = range.end;
+        }
+    }
+
+    fn map(&self, table: &mut Table, placement: &Placement, extents: &[FromImage]) {
+        let region = &placement.region;
+        let length = region.end - region.start;
+        let what = format!("mapping {:x}-{:x}", region.start, region.end);
+        let anonymous = |flags: i32| {
+            let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
+            [
+                Arg::Value(region.start),
+                Arg::Value(length),
+                Arg::Value(u64::from(region.prot)),
+                Arg::Value(flags as u64),
+                Arg::Value(u64::MAX),
+                Arg::Value(0),
+            ]
+        };
+        if region.kind == kind::EMPTY {
+            table.or_else(libc::SYS_mmap, &anonymous(MAP_DROPPABLE | libc::MAP_NORESERVE), 1);
+        }
+        table.must(libc::SYS_mmap, &anonymous(libc::MAP_PRIVATE | map_flags(region)), &what);
+        for extent in extents {
+            let what = format!("mapping {:x} from the image", extent.address);
+            let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | (map_flags(region) & libc::MAP_NORESERVE);
+            let args = [
+                Arg::Value(extent.address),
+                Arg::Value(extent.length),
+                Arg::Value(u64::from(region.prot)),
+                Arg::Value(flags as u64),
+                Arg::Value(self.image as u64),
+                Arg::Value(extent.offset),
+            ];
+            table.must(libc::SYS_mmap, &args, &what);
+        }
+        for advice in advice(region.flags) {
+            let args = [Arg::Value(region.start), Arg::Value(length), Arg::Value(advice as u64)];
+            table.may(libc::SYS_madvise, &args);
+        }
+    }
+
+    fn name(&self, table: &mut Table, placement: &Placement) {
+        let Some(name) = &placement.anon_name else { return };
+        let mut bytes = name.clone().into_bytes();
+        bytes.push(0);
+        let region = &placement.region;
+        let args = [
+            Arg::Value(PR_SET_VMA),
+            Arg::Value(PR_SET_VMA_ANON_NAME),
+            Arg::Value(region.start),
+            Arg::Value(region.end - region.start),
+            Arg::Bytes(bytes),
+        ];
+        table.may(libc::SYS_prctl, &args);
+    }
+
+    fn vdso_aside(&self, table: &mut Table) {
+        let Some(current) = &self.current_vdso else { return };
+        let start = current.span().start;
+        let free = match self.vdso {
+            Vdso::Stay => return,
+            Vdso::Move { to, .. } if to == current.vdso.start => return,
+            Vdso::Move { free, .. } | Vdso::Aside { free } => free,
+        };
+        for part in current.parts() {
+            remap(table, part.clone(), free + (part.start - start), "moving the vdso aside");
+        }
+    }
+
+    fn vdso_home(&self, table: &mut Table) {
+        let (Some(current), Vdso::Move { to, free }) = (&self.current_vdso, &self.vdso) else { return };
+        if *to == current.vdso.start {
+            return;
+        }
+        let start = current.span().start;
+        for part in current.parts() {
+            let from = free + (part.start - start);
+            let home = to.wrapping_add(part.start.wrapping_sub(current.vdso.start));
+            remap(table, from..from + (part.end - part.start), home, "moving the vdso to its place");
+        }
+    }
+
+    /// What the kernel knows about the process besides its mappings.
+    fn process(&self, table: &mut Table) {
+        let mm = |exe: RawFd| {
+            // struct prctl_mm_map: eleven addresses, the auxiliary vector and its size, the executable.
+            let mut map = Vec::new();
+            for address in self.restore.mm {
+                map.extend_from_slice(&address.to_le_bytes());
+            }
+            let pointer = map.len();
+            map.extend_from_slice(&0u64.to_le_bytes());
+            map.extend_from_slice(&(self.auxv.len() as u32).to_le_bytes());
+            map.extend_from_slice(&(exe as u32).to_le_bytes());
+            let size = map.len() as u64;
+            [
+                Arg::Value(libc::PR_SET_MM as u64),
+                Arg::Value(libc::PR_SET_MM_MAP as u64),
+                Arg::BytesWithPointer { bytes: map, pointer, target: self.auxv.to_vec() },
+                Arg::Value(size),
+                Arg::Value(0),
+            ]
+        };
+        if !crate::kernel::forbidden("mm_map") {
+            if self.exe >= 0 {
+                table.or_else(libc::SYS_prctl, &mm(self.exe), 1);
+            }
+            // Without CONFIG_CHECKPOINT_RESTORE the process lives on without its brk: malloc goes to mmap.
+            table.may(libc::SYS_prctl, &mm(-1));
+        }
+        table.may(libc::SYS_personality, &[Arg::Value(self.restore.personality)]);
+        let mut limit = self.descriptor_limit[0].to_le_bytes().to_vec();
+        limit.extend_from_slice(&self.descriptor_limit[1].to_le_bytes());
+        let args =
+            [Arg::Value(0), Arg::Value(c_ulong::from(libc::RLIMIT_NOFILE)), Arg::Bytes(limit), Arg::Value(0)];
+        table.may(libc::SYS_prlimit64, &args);
+        // From here on the process stands on its own.
+        table.may(libc::SYS_prctl, &[Arg::Value(libc::PR_SET_PDEATHSIG as u64), Arg::Value(0)]);
+        table.may(libc::SYS_set_robust_list, &[Arg::Value(0), Arg::Value(24)]);
+        table.may(libc::SYS_set_tid_address, &[Arg::Value(0)]);
+    }
+
+    fn lock(&self, table: &mut Table, region: &Region) {
+        const MLOCK_ONFAULT: u64 = 1;
+        let on_fault = if region.flags & flag::LOCKONFAULT != 0 { MLOCK_ONFAULT } else { 0 };
+        if region.flags & (flag::LOCKED | flag::LOCKONFAULT) != 0 {
+            let args = [Arg::Value(region.start), Arg::Value(region.end - region.start), Arg::Value(on_fault)];
+            table.may(libc::SYS_mlock2, &args);
+        }
+    }
+}
+
+fn remap(table: &mut Table, from: Range<u64>, to: u64, what: &str) {
+    const NUMBER: c_long = libc::SYS_mremap;
+    let length = from.end - from.start;
+    let flags = (libc::MREMAP_MAYMOVE | libc::MREMAP_FIXED) as u64;
+    let args = [Arg::Value(from.start), Arg::Value(length), Arg::Value(length), Arg::Value(flags), Arg::Value(to)];
+    table.must(NUMBER, &args, what);
+}

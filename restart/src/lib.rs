@@ -1,0 +1,33 @@
+//! dmtcp_restart: brings a computation back from its images; dmtcp_inspect: shows what is in them.
+//!
+//! ```text
+//!   images (which) -> checks, plugins (may it be) -> coordinator -> plugins (create)
+//!     -> process: ids and tasks -> plugins (place) -> staging -> layout -> stub -> restored memory
+//!     \- namespace (only if its ids are not to be had here)
+//!   wait (until it ends)
+//! ```
+//! Until the stub runs, everything is ordinary Rust with errors as values, and every failure leaves the machine as it
+//! was. After that there is one address space too few for that: the stub can only say what failed and end the process.
+//! `docs/image-format.md` describes what is read here.
+
+pub mod checks;
+pub mod cpu;
+pub mod descriptors;
+pub mod gaps;
+pub mod holes;
+pub mod host;
+pub mod images;
+pub mod inspect;
+pub mod kernel;
+pub mod layout;
+pub mod namespace;
+pub mod options;
+pub mod plugins;
+pub mod process;
+pub mod program;
+pub mod report;
+pub mod staging;
+pub mod stub;
+pub mod table;
+pub mod vdso;
+pub mod wait;

@@ -1,0 +1,266 @@
+//! A pid namespace for a computation whose ids are taken here, or may not be chosen here.
+//!
+//! ```text
+//!   dmtcp_restart --clone3(NEWPID NEWNS [NEWUSER])--> init of the namespace --clone3(set_tid)--> the process
+//!        |  <----------- control socket ----------->  |   reaps everything, passes signals on, tells how it ended
+//! ```
+//! Without privilege the namespace comes with a user namespace in which the user is who he is. The init lives as long
+//! as anything in the namespace; it holds nothing open but the socket.
+
+use crate::kernel;
+use crate::process::{Restoration, SpawnError};
+use crate::report;
+use nix::mount::{MsFlags, mount};
+use nix::sys::signal::{SigSet, Signal, kill};
+use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
+use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::unistd::{Pid, getegid, geteuid};
+use std::io;
+use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
+
+/// What the init and dmtcp_restart tell each other: a kind and a number.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Message {
+    /// To dmtcp_restart: the process has its ids.
+    Made,
+    /// To dmtcp_restart: there is no process, with the errno if ids were the reason, else 0.
+    NotMade(i32),
+    /// To dmtcp_restart: the process is stopped.
+    Stopped,
+    /// To dmtcp_restart: the process exited.
+    Exited(i32),
+    /// To dmtcp_restart: a signal ended the process.
+    Killed(i32),
+    /// To the init: send the process this signal.
+    Signal(i32),
+}
+
+impl Message {
+    fn encode(self) -> [u8; 5] {
+        let (kind, number) = match self {
+            Self::Made => (b'M', 0),
+            Self::NotMade(errno) => (b'N', errno),
+            Self::Stopped => (b'S', 0),
+            Self::Exited(code) => (b'E', code),
+            Self::Killed(signal) => (b'K', signal),
+            Self::Signal(signal) => (b'G', signal),
+        };
+        let number = number.to_le_bytes();
+        [kind, number[0], number[1], number[2], number[3]]
+    }
+
+    fn decode(bytes: [u8; 5]) -> Option<Self> {
+        let number = i32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]);
+        Some(match bytes[0] {
+            b'M' => Self::Made,
+            b'N' => Self::NotMade(number),
+            b'S' => Self::Stopped,
+            b'E' => Self::Exited(number),
+            b'K' => Self::Killed(number),
+            b'G' => Self::Signal(number),
+            _ => return None,
+        })
+    }
+}
+
+/// Sends a message; if the other side is gone there is nobody to tell.
+pub fn send(socket: BorrowedFd<'_>, message: Message) {
+    let flags = nix::sys::socket::MsgFlags::MSG_NOSIGNAL;
+    let _ = nix::sys::socket::send(socket.as_raw_fd(), &message.encode(), flags);
+}
+
+/// The next message; `None` when the other side is gone.
+pub fn receive(socket: BorrowedFd<'_>) -> Option<Message> {
+    let mut bytes = [0u8; 5];
+    loop {
+        match nix::unistd::read(socket, &mut bytes) {
+            Ok(5) => return Message::decode(bytes),
+            Err(nix::Error::EINTR) => {}
+            _ => return None,
+        }
+    }
+}
+
+/// A namespace with the process in it.
+#[derive(Debug)]
+pub struct Namespace {
+    /// Its init.
+    pub init: Pid,
+    /// The conversation with that.
+    pub control: OwnedFd,
+}
+
+/// Why there is no namespace, or no process in it.
+#[derive(Debug, thiserror::Error)]
+pub enum NamespaceError {
+    /// The kernel makes none.
+    #[error(
+        "the ids of the process are taken here or may not be chosen, and no pid namespace can be made ({0}): allow user \
+         namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, the container's seccomp \
+         profile), or give dmtcp_restart CAP_CHECKPOINT_RESTORE"
+    )]
+    Refused(io::Error),
+    /// The user cannot be mapped.
+    #[error("cannot map your user into a namespace (/proc/PID/uid_map): {0}; allow user namespaces")]
+    Map(io::Error),
+    /// The process was not made.
+    #[error("cannot make the process in its own pid namespace: {0}")]
+    Spawn(SpawnError),
+}
+
+/// Makes a namespace and in it the process.
+pub fn start(restoration: &mut Restoration<'_>, ids: Option<&[i32]>) -> Result<Namespace, NamespaceError> {
+    let refused = |error: nix::Error| NamespaceError::Refused(error.into());
+    if kernel::forbidden("pid_namespace") {
+        return Err(refused(nix::Error::EPERM));
+    }
+    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(refused)?;
+    let (wait, go) = io::pipe().map_err(NamespaceError::Refused)?;
+    let kinds = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
+    let (user, group) = (geteuid(), getegid());
+    let mut pid = Err(io::Error::from_raw_os_error(libc::EPERM));
+    for flags in [kinds, kinds | libc::CLONE_NEWUSER] {
+        restoration.drop_capabilities = flags & libc::CLONE_NEWUSER != 0;
+        // SAFETY: the restarter has one thread here.
+        pid = unsafe { kernel::fork(flags, None) };
+        match &pid {
+            Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
+            _ => break,
+        }
+    }
+    let pid = match pid.map_err(NamespaceError::Refused)? {
+        0 => {
+            drop((ours, go));
+            // Returns when the other end is closed: the user is mapped then.
+            let _ = nix::unistd::read(wait.as_fd(), &mut [0]);
+            drop(wait);
+            init(restoration, ids, theirs)
+        }
+        pid => Pid::from_raw(pid),
+    };
+    drop((theirs, wait));
+    if restoration.drop_capabilities {
+        let map = |file: &str, text: String| std::fs::write(format!("/proc/{pid}/{file}"), text);
+        let mapped = map("setgroups", "deny".into())
+            .and_then(|()| map("uid_map", format!("{user} {user} 1")))
+            .and_then(|()| map("gid_map", format!("{group} {group} 1")));
+        if let Err(error) = mapped {
+            let _ = kill(pid, Signal::SIGKILL);
+            let _ = waitpid(pid, None);
+            return Err(NamespaceError::Map(error));
+        }
+    }
+    drop(go);
+    match receive(ours.as_fd()) {
+        Some(Message::Made) => Ok(Namespace { init: pid, control: ours }),
+        answer => {
+            let _ = waitpid(pid, None);
+            Err(NamespaceError::Spawn(match answer {
+                Some(Message::NotMade(errno)) if errno != 0 => SpawnError::Ids(io::Error::from_raw_os_error(errno)),
+                _ => SpawnError::Said,
+            }))
+        }
+    }
+}
+
+/// The namespace's first process.
+fn init(restoration: &Restoration<'_>, ids: Option<&[i32]>, control: OwnedFd) -> ! {
+    let descriptors = restoration.plugins.descriptors();
+    // Nobody is left behind half-made.
+    let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
+    let nothing: Option<&str> = None;
+    let mounted = mount(nothing, "/", nothing, MsFlags::MS_SLAVE | MsFlags::MS_REC, nothing).and_then(|()| {
+        let flags = MsFlags::MS_NOSUID | MsFlags::MS_NODEV | MsFlags::MS_NOEXEC;
+        mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
+    });
+    if let Err(error) = mounted {
+        let text = format!("dmtcp_restart: warning: the process sees /proc of another pid namespace: cannot mount it: {error}\n");
+        report::write(restoration.plugins.stderr(), &text);
+    }
+    let control_handle = descriptors.adopt(control);
+    // SAFETY: the list keeps it open; it never moves in this process, which places nothing.
+    let control = unsafe { BorrowedFd::borrow_raw(descriptors.number(control_handle)) };
+    let mut mask = SigSet::empty();
+    mask.add(Signal::SIGCHLD);
+    let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC);
+    let child = match (restoration.spawn(ids), signals) {
+        (Ok(child), Ok(signals)) => (child, signals),
+        (Err(error), _) => {
+            let errno = match &error {
+                SpawnError::Ids(error) => error.raw_os_error().unwrap_or(libc::EIO),
+                SpawnError::Kernel(_) | SpawnError::Said => 0,
+            };
+            send(control, Message::NotMade(errno));
+            if let SpawnError::Kernel(_) = error {
+                report::die(restoration.plugins.stderr(), error);
+            }
+            std::process::exit(1)
+        }
+        (_, Err(error)) => report::die(restoration.plugins.stderr(), format_args!("cannot wait for signals: {error}")),
+    };
+    let (child, signals) = child;
+    send(control, Message::Made);
+    // What was created belongs to the process now; the end of a pipe that stayed open here would never be an end.
+    let _ = nix::unistd::read(child.under_way.as_fd(), &mut [0]);
+    descriptors.close_all_but(&[control_handle]);
+    if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
+        let _ = nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null));
+        let _ = nix::unistd::dup2_stderr(&null);
+    }
+    let _ = nix::sys::prctl::set_pdeathsig(None);
+    attend(child.pid, control, &signals)
+}
+
+/// Reaps everything, passes signals on, and tells about the process, until nobody is left.
+fn attend(process: Pid, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
+    use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+    let mut listening = true;
+    loop {
+        let readable = PollFlags::POLLIN;
+        let mut polled = [PollFd::new(signals.as_fd(), readable), PollFd::new(control, readable)];
+        let count = if listening { 2 } else { 1 };
+        let _ = poll(&mut polled[..count], PollTimeout::NONE);
+        let heard = |index: usize| polled[index].revents().is_some_and(|events| !events.is_empty());
+        let (child, message) = (heard(0), listening && heard(1));
+        if child {
+            let _ = signals.read_signal();
+        }
+        if message {
+            match receive(control) {
+                Some(Message::Signal(number)) => {
+                    if let Ok(signal) = Signal::try_from(number) {
+                        let _ = kill(process, signal);
+                    }
+                }
+                Some(_) => {}
+                None => listening = false,
+            }
+        }
+        loop {
+            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
+                Ok(WaitStatus::Exited(pid, code)) if pid == process => send(control, Message::Exited(code)),
+                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == process => {
+                    send(control, Message::Killed(signal as i32));
+                }
+                Ok(WaitStatus::Stopped(pid, _)) if pid == process => send(control, Message::Stopped),
+                Ok(WaitStatus::StillAlive) => break,
+                Err(nix::Error::ECHILD) => std::process::exit(0),
+                Ok(_) | Err(_) => {}
+            }
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn messages_survive_the_wire() {
+        for message in [Message::Made, Message::NotMade(17), Message::Exited(3), Message::Killed(9), Message::Signal(15)] {
+            assert_eq!(Message::decode(message.encode()), Some(message));
+        }
+        assert_eq!(Message::decode([0; 5]), None);
+    }
+}

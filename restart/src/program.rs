@@ -1,0 +1,240 @@
+//! dmtcp_restart from the command line to the end: the order of all steps stands here.
+
+use crate::checks::{self, Doubt};
+use crate::descriptors;
+use crate::images::{self, SelectError, Selection};
+use crate::namespace::{self, NamespaceError};
+use crate::options::{Options, PidNamespace};
+use crate::plugins::{PluginError, Plugins};
+use crate::process::{Restoration, SpawnError};
+use crate::wait::{self, Ended, Waited};
+use dmtcp_image::read::Image;
+use dmtcp_launcher::client::{ClientError, Connection};
+use dmtcp_launcher::coordinator::{self, StartError};
+use dmtcp_launcher::scratch::{self, ScratchError};
+use dmtcp_protocol::env;
+use dmtcp_protocol::handoff::RestartInfo;
+use indicatif::{ProgressBar, ProgressStyle};
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
+use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::path::Path;
+use std::time::Duration;
+
+/// How long there may be no news from the processes that come back.
+const NEWS: Duration = Duration::from_secs(600);
+const NAME: &str = "dmtcp_restart";
+
+/// Why nothing is restarted.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// The images do not make one computation.
+    #[error(transparent)]
+    Select(#[from] SelectError),
+    /// The machine or the user is not right.
+    #[error("{}", lines(.0))]
+    Doubts(Vec<Doubt>),
+    /// Restart halves miss something.
+    #[error("{}", lines(.0))]
+    Plugins(Vec<PluginError>),
+    /// An image's memory is damaged.
+    #[error("{path} {error}")]
+    Damaged {
+        /// The image.
+        path: String,
+        /// The rest of the sentence.
+        error: dmtcp_image::read::Error,
+    },
+    /// No coordinator.
+    #[error(transparent)]
+    Coordinator(#[from] StartError),
+    /// The coordinator does not agree.
+    #[error(transparent)]
+    Client(#[from] ClientError),
+    /// No scratch directory.
+    #[error(transparent)]
+    Scratch(#[from] ScratchError),
+    /// Signals cannot be waited for.
+    #[error("cannot wait for signals: {0}")]
+    Signals(nix::Error),
+    /// No process with its ids, and no namespace wanted.
+    #[error("{0}; stop what has them, or allow a pid namespace with --pid-namespace auto")]
+    Ids(SpawnError),
+    /// No process.
+    #[error(transparent)]
+    Spawn(SpawnError),
+    /// No namespace.
+    #[error(transparent)]
+    Namespace(NamespaceError),
+}
+
+fn lines<E: std::fmt::Display>(errors: &[E]) -> String {
+    errors.iter().map(ToString::to_string).collect::<Vec<_>>().join(&format!("\n{NAME}: "))
+}
+
+impl Failure {
+    /// Whether the process that failed has already told the user.
+    pub fn is_told(&self) -> bool {
+        matches!(
+            self,
+            Self::Spawn(SpawnError::Said) | Self::Namespace(NamespaceError::Spawn(SpawnError::Said))
+        )
+    }
+}
+
+/// Restarts; returns when the process has ended, or, after `--check` and `--verify`, at once.
+pub fn run(options: &Options) -> Result<Ended, Failure> {
+    let quiet = options.coordinator.quiet(NAME);
+    let names = images::names(&options.images, options.restartdir.as_deref())?;
+    let mut selection = images::select(&names, options.coordinator.join_coordinator)?;
+    if quiet == 0 {
+        for note in &selection.notes {
+            eprintln!("{NAME}: {note}");
+        }
+    }
+    if options.verify {
+        verify(&selection.images)?;
+        if !options.check {
+            return Ok(Ended::Exited(0));
+        }
+    }
+    let doubts = checks::doubts(&selection.images, options.strict());
+    if !doubts.is_empty() {
+        return Err(Failure::Doubts(doubts));
+    }
+    let images = std::mem::take(&mut selection.images);
+    let plugins = Plugins::load(images, quiet).map_err(Failure::Plugins)?;
+    let missing = plugins.check();
+    if !missing.is_empty() {
+        return Err(Failure::Plugins(missing));
+    }
+    if options.check {
+        return Ok(Ended::Exited(0));
+    }
+    let (connection, info) = announce(options, &selection, &plugins)?;
+    let descriptor_limit = descriptors::raise_limit();
+    plugins.create().map_err(|error| Failure::Plugins(vec![error]))?;
+    let signals = wait::hold_signals().map_err(Failure::Signals)?;
+    let terminal = foreground_terminal();
+    let mut restoration = Restoration {
+        plugins: &plugins,
+        index: 0,
+        info,
+        lazy: options.lazy,
+        descriptor_limit,
+        terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
+        drop_capabilities: false,
+    };
+    let waited = start(&mut restoration, options.pid_namespace)?;
+    plugins.descriptors().close_all_but(&[]);
+    watch(connection, quiet);
+    Ok(wait::until_end(&waited, &signals, terminal.as_ref().map(AsFd::as_fd)))
+}
+
+fn verify(images: &[Image]) -> Result<(), Failure> {
+    for image in images {
+        image.verify().map_err(|error| Failure::Damaged { path: image.path.display().to_string(), error })?;
+    }
+    Ok(())
+}
+
+/// Finds or starts the coordinator, and tells it what comes.
+fn announce(options: &Options, selection: &Selection, plugins: &Plugins) -> Result<(Connection, RestartInfo), Failure> {
+    let directory = checkpoint_directory(options, selection, &plugins.images()[0]);
+    let mut wanted = options.coordinator.wanted(NAME);
+    wanted.checkpoint_dir = options.ckptdir.clone().or_else(|| Some(selection.directory.clone()));
+    let mut found = coordinator::find_or_start(&wanted)?;
+    let mut connection = found.connect()?;
+    connection.announce_restart(selection.computation, selection.generation, selection.processes)?;
+    let tmpdir = scratch::ensure(wanted.tmpdir.as_deref())?;
+    // The key in its text form is what the key's own type gives out.
+    let text = found.key.key.to_text();
+    let digits: Vec<u32> = text.trim().chars().filter_map(|digit| digit.to_digit(16)).collect();
+    let info = RestartInfo {
+        coord_host: found.host.clone(),
+        coord_port: found.port,
+        key: digits.chunks_exact(2).map(|pair| (pair[0] << 4 | pair[1]) as u8).collect(),
+        generation: selection.generation,
+        checkpoint_dir: directory,
+        tmpdir: tmpdir.to_string_lossy().into_owned(),
+        environment: std::env::vars_os()
+            .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
+            .collect(),
+        same_ids: false,
+    };
+    Ok((connection, info))
+}
+
+/// Where later images go: as asked, else where this one is, else (if that cannot be written to) as before.
+fn checkpoint_directory(options: &Options, selection: &Selection, image: &Image) -> String {
+    let asked = options.ckptdir.clone().or_else(|| {
+        let value = std::env::var_os(env::CHECKPOINT_DIR).filter(|value| !value.is_empty())?;
+        Some(std::ffi::OsString::from_vec(value.into_vec()).into())
+    });
+    if let Some(directory) = asked {
+        return std::path::absolute(&directory).unwrap_or(directory).to_string_lossy().into_owned();
+    }
+    let here = &selection.directory;
+    let writable = nix::unistd::access(here, nix::unistd::AccessFlags::W_OK).is_ok();
+    if writable && here != Path::new(&image.identity.checkpoint_dir) {
+        here.to_string_lossy().into_owned()
+    } else {
+        String::new()
+    }
+}
+
+/// The terminal that this program was started in the foreground of.
+fn foreground_terminal() -> Option<OwnedFd> {
+    let group = nix::unistd::getpgrp();
+    let streams: [&dyn AsFd; 3] = [&io::stdin(), &io::stdout(), &io::stderr()];
+    streams.into_iter().find_map(|stream| {
+        let descriptor: BorrowedFd<'_> = stream.as_fd();
+        let ours = nix::unistd::tcgetpgrp(descriptor) == Ok(group);
+        ours.then(|| descriptor.try_clone_to_owned().ok()).flatten()
+    })
+}
+
+/// Makes the process: with its ids here, else in a namespace; without wanted ids, as ids come.
+fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<Waited, Failure> {
+    let ids = restoration.plugins.wanted_ids(restoration.index);
+    let in_namespace = |restoration: &mut Restoration<'_>| {
+        namespace::start(restoration, ids.as_deref()).map(Waited::Namespace).map_err(Failure::Namespace)
+    };
+    if namespace == PidNamespace::Force {
+        return in_namespace(restoration);
+    }
+    let Some(wanted) = &ids else {
+        let child = restoration.spawn(None).map_err(Failure::Spawn)?;
+        return Ok(Waited::Process(child.pid));
+    };
+    match restoration.spawn(Some(wanted)) {
+        Ok(child) => Ok(Waited::Process(child.pid)),
+        Err(SpawnError::Ids(_)) if namespace == PidNamespace::Auto => in_namespace(restoration),
+        Err(error @ SpawnError::Ids(_)) => Err(Failure::Ids(error)),
+        Err(error) => Err(Failure::Spawn(error)),
+    }
+}
+
+/// Follows what the coordinator says about the restart, beside the waiting.
+fn watch(mut connection: Connection, quiet: u8) {
+    std::thread::spawn(move || {
+        let bar = (quiet == 0 && io::stderr().is_terminal()).then(|| {
+            let style = ProgressStyle::with_template("restarting {bar:30} {bytes}/{total_bytes}");
+            ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
+        });
+        let outcome = connection.await_restarted(NEWS, |done, total| {
+            if let Some(bar) = &bar {
+                bar.set_length(total);
+                bar.set_position(done);
+            }
+        });
+        if let Some(bar) = bar {
+            bar.finish_and_clear();
+        }
+        if let Err(error) = outcome
+            && quiet < 2
+        {
+            eprintln!("{NAME}: warning: {error}");
+        }
+    });
+}

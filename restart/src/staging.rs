@@ -1,0 +1,341 @@
+//! Staging: every region's bytes are brought into memory of the restarter, checked, before anything is given up.
+//!
+//! Each region becomes one mapping at a place that is congruent to its own modulo 2 MiB (then moving it costs nothing),
+//! with its final protection and flags: whatever can fail, fails here, with all of std at hand. Reading and checking is
+//! shared by a few ordinary threads that are gone before the stub starts.
+//!
+//! Private mappings of files are made from the file again where it is still there, so that /proc/PID/maps shows it and
+//! unchanged pages stay shared; every page is compared with the image all the same.
+
+use crate::gaps::Gaps;
+use crate::holes::Holes;
+use crate::kernel;
+use crate::layout::{self, FromImage, Placement, Source};
+use dmtcp_image::read::Image;
+use dmtcp_image::record::{Extent, Region, flag, kind};
+use dmtcp_image::{CHUNK, PAGE, sum};
+use std::fs::File;
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
+use std::os::unix::fs::FileExt;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Why memory cannot be staged.
+#[derive(Debug, thiserror::Error)]
+pub enum StageError {
+    /// No room.
+    #[error("no free addresses for the {length} bytes of memory at {start:x}")]
+    NoRoom {
+        /// Where they belong.
+        start: u64,
+        /// How many.
+        length: u64,
+    },
+    /// The kernel refused a mapping.
+    #[error("cannot make memory for {start:x}-{end:x} {name}: {error}")]
+    Map {
+        /// First address.
+        start: u64,
+        /// Address after the last.
+        end: u64,
+        /// The region's name.
+        name: String,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// An object that memory is shared with was not made.
+    #[error("memory at {start:x} ({name}) is shared with an object that no plugin made: restart with the plugins that were loaded")]
+    NoObject {
+        /// First address.
+        start: u64,
+        /// The region's name.
+        name: String,
+    },
+    /// The image cannot be read.
+    #[error("cannot read the image: {0}")]
+    Read(io::Error),
+    /// The image's bytes are not those that were written.
+    #[error("the image is damaged: the memory of {address:x} does not match its checksum; use another copy or an older generation")]
+    Damaged {
+        /// First address of the chunk.
+        address: u64,
+    },
+}
+
+/// Below this many bytes one thread is as fast as several.
+const WORTH_THREADS: u64 = 16 << 20;
+/// More threads than this wait for memory, not for the processor.
+const MAX_THREADS: usize = 16;
+/// Moving is free when both addresses are the same modulo this.
+const MODULUS: u64 = 2 << 20;
+/// Regions of this size are aligned so that the kernel moves whole gigabytes.
+const HUGE: u64 = 1 << 30;
+
+/// A run of an image to be read: one chunk of an extent, for this place.
+struct Job {
+    extent: usize,
+    chunk: u64,
+    to: u64,
+    /// The place is a mapping of a file: only what differs is written.
+    backed: bool,
+}
+
+/// Where memory comes from.
+pub struct Stage<'a> {
+    /// The image.
+    pub image: &'a Image,
+    /// Its file, by the number that it has now.
+    pub file: RawFd,
+    /// Whether memory is mapped from the image and not read.
+    pub lazy: bool,
+    /// Objects that plugins made, by their number.
+    pub object: &'a dyn Fn(u64) -> Option<RawFd>,
+}
+
+fn is_special(image: &Image, region: &Region) -> bool {
+    matches!(region.kind, kind::VDSO | kind::VVAR) || image.name(region) == "[vsyscall]"
+}
+
+impl Stage<'_> {
+    /// Stages all memory of the image.
+    pub fn all(&self, gaps: &mut Gaps) -> Result<Vec<Placement>, StageError> {
+        let mut placements = Vec::with_capacity(self.image.regions.len());
+        let mut jobs = Vec::new();
+        let mut next = 0;
+        for region in &self.image.regions {
+            let extents = self.extents(region, &mut next);
+            if is_special(self.image, region) {
+                continue;
+            }
+            let source = self.source(region, extents, gaps, &mut jobs)?;
+            let anon_name = self.image.name(region).strip_prefix("[anon:").and_then(|name| name.strip_suffix(']'));
+            placements.push(Placement { region: *region, anon_name: anon_name.map(str::to_owned), source });
+        }
+        self.fill(&jobs)?;
+        for placement in &placements {
+            self.finish(placement)?;
+        }
+        Ok(placements)
+    }
+
+    /// All bytes of a small region, checked.
+    pub fn bytes(&self, region: &Region) -> Result<Vec<u8>, StageError> {
+        // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
+        let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
+        let mut bytes = vec![0; (region.end - region.start) as usize];
+        for extent in self.image.extents.iter().filter(|e| (region.start..region.end).contains(&e.address)) {
+            for (index, chunk) in (0..).zip(
+                bytes[(extent.address - region.start) as usize..][..extent.length as usize].chunks_mut(CHUNK as usize),
+            ) {
+                file.read_exact_at(chunk, extent.offset + index * CHUNK).map_err(StageError::Read)?;
+                if !self.image.chunk_is_right(extent, index, chunk) {
+                    return Err(StageError::Damaged { address: extent.address + index * CHUNK });
+                }
+            }
+        }
+        Ok(bytes)
+    }
+
+    /// Stages a region with these bytes; the value is where.
+    pub fn bring(&self, region: &Region, bytes: &[u8], gaps: &mut Gaps) -> Result<u64, StageError> {
+        let length = region.end - region.start;
+        let no_room = StageError::NoRoom { start: region.start, length };
+        let at = gaps.take(length, region.start, MODULUS).ok_or(no_room)?;
+        let failed = |error| self.map_error(region, error);
+        kernel::map_anonymous(at, length, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(failed)?;
+        // SAFETY: the mapping was just made, is writable, and as long as the region whose bytes these are.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len().min(length as usize)) };
+        kernel::protect(at, length, region.prot as i32).map_err(failed)?;
+        Ok(at)
+    }
+
+    fn map_error(&self, region: &Region, error: io::Error) -> StageError {
+        StageError::Map { start: region.start, end: region.end, name: self.image.name(region).into(), error }
+    }
+
+    /// The indices of a region's extents. Extents come in the order of regions.
+    fn extents(&self, region: &Region, next: &mut usize) -> std::ops::Range<usize> {
+        let all = &self.image.extents;
+        while all.get(*next).is_some_and(|extent| extent.address < region.start) {
+            *next += 1;
+        }
+        let first = *next;
+        while all.get(*next).is_some_and(|extent| extent.address != 0 && extent.address < region.end) {
+            *next += 1;
+        }
+        first..*next
+    }
+
+    fn source(
+        &self,
+        region: &Region,
+        extents: std::ops::Range<usize>,
+        gaps: &mut Gaps,
+        jobs: &mut Vec<Job>,
+    ) -> Result<Source, StageError> {
+        let length = region.end - region.start;
+        let table = &self.image.extents[extents.clone()];
+        let from_file = region.kind == kind::PRIVATE_FILE && !self.lazy;
+        if region.kind != kind::OBJECT && !from_file {
+            if table.is_empty() {
+                return Ok(Source::Fresh(Vec::new()));
+            }
+            if self.lazy {
+                let run = |e: &Extent| FromImage { address: e.address, length: e.length, offset: e.offset };
+                return Ok(Source::Fresh(table.iter().map(run).collect()));
+            }
+        }
+        let failed = |error| self.map_error(region, error);
+        let modulus = if length >= HUGE { HUGE } else { MODULUS };
+        let no_room = StageError::NoRoom { start: region.start, length };
+        let at = gaps.take(length, region.start, modulus).ok_or(no_room)?;
+        if region.kind == kind::OBJECT {
+            let object = (self.object)(region.object);
+            let object = object
+                .ok_or_else(|| StageError::NoObject { start: region.start, name: self.image.name(region).into() })?;
+            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset).map_err(failed)?;
+            return Ok(Source::Staged(at));
+        }
+        let backed = from_file && self.map_original(region, table, at);
+        if !backed {
+            if table.is_empty() {
+                return Ok(Source::Fresh(Vec::new()));
+            }
+            let flags = layout::map_flags(region);
+            kernel::map_anonymous(at, length, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(failed)?;
+        }
+        // Huge pages have to be asked for before the memory is touched.
+        for advice in layout::advice(region.flags) {
+            let _ = kernel::advise(at, length, advice);
+        }
+        for index in extents {
+            let extent = &self.image.extents[index];
+            for chunk in 0..extent.length.div_ceil(CHUNK) {
+                let to = at + (extent.address - region.start) + chunk * CHUNK;
+                jobs.push(Job { extent: index, chunk, to, backed });
+            }
+        }
+        Ok(Source::Staged(at))
+    }
+
+    /// Maps the file that a region was a private mapping of, if it is still there and long enough.
+    fn map_original(&self, region: &Region, extents: &[Extent], at: u64) -> bool {
+        let Ok(file) = File::open(self.image.name(region)) else { return false };
+        let Ok(meta) = file.metadata() else { return false };
+        // A file that was replaced differs in most pages: mapping it would save nothing and show a wrong inode.
+        use std::os::unix::fs::MetadataExt;
+        if !meta.is_file() || meta.ino() != region.inode {
+            return false;
+        }
+        let length = region.end - region.start;
+        // Pages after the file's last one cannot be written to.
+        let backed = meta.len().next_multiple_of(PAGE).saturating_sub(region.offset).min(length);
+        let reached = extents.last().map_or(0, |last| last.address + last.length - region.start);
+        if reached > backed {
+            return false;
+        }
+        let readable = region.prot as i32 & libc::PROT_READ != 0;
+        // The final protection is asked for now, while a refusal (a noexec mount) can still be answered.
+        let prot = region.prot as i32 | libc::PROT_READ | libc::PROT_WRITE;
+        if kernel::map_file(at, length, prot, libc::MAP_PRIVATE, file.as_raw_fd(), region.offset).is_err() {
+            return false;
+        }
+        if extents.is_empty() && !readable {
+            // Nothing was ever seen here: address space that a loader left between two segments.
+            return true;
+        }
+        let mut clear = |from: u64, to: u64| {
+            // SAFETY: the mapping was just made, is writable, and backed by the file up to `backed`.
+            let gap = unsafe { std::slice::from_raw_parts_mut((at + from) as *mut u8, (to - from) as usize) };
+            for page in gap.chunks_mut(PAGE as usize).filter(|page| !sum::is_zero(page)) {
+                page.fill(0);
+            }
+        };
+        let mut done = 0;
+        for extent in extents {
+            let from = extent.address - region.start;
+            clear(done, from);
+            done = from + extent.length;
+        }
+        if done < backed {
+            clear(done, backed);
+        }
+        true
+    }
+
+    /// Reads and checks all bytes.
+    fn fill(&self, jobs: &[Job]) -> Result<(), StageError> {
+        // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
+        let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
+        // SAFETY: as above.
+        let holes = Holes::of(unsafe { BorrowedFd::borrow_raw(self.file) }, &self.image.extents);
+        let next = AtomicUsize::new(0);
+        let work = || -> Result<(), StageError> {
+            let mut bounce = Vec::new();
+            while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
+                self.read(&file, &holes, job, &mut bounce)?;
+            }
+            Ok(())
+        };
+        let bytes = jobs.len() as u64 * CHUNK;
+        let threads = if bytes < WORTH_THREADS { 1 } else { kernel::allowed_cpus().min(MAX_THREADS) };
+        std::thread::scope(|scope| {
+            let others: Vec<_> = (1..threads).map(|_| scope.spawn(work)).collect();
+            let own = work();
+            others.into_iter().map(|other| other.join().expect("a panic aborts the process")).fold(own, Result::and)
+        })
+    }
+
+    fn read(&self, file: &File, holes: &Holes, job: &Job, bounce: &mut Vec<u8>) -> Result<(), StageError> {
+        let extent = &self.image.extents[job.extent];
+        let at = job.chunk * CHUNK;
+        let length = CHUNK.min(extent.length - at);
+        // SAFETY: the job's place is a part of a staged mapping, writable, that no other job covers.
+        let place = unsafe { std::slice::from_raw_parts_mut(job.to as *mut u8, length as usize) };
+        let chunk: &mut [u8] = if job.backed {
+            bounce.clear();
+            bounce.resize(length as usize, 0);
+            bounce
+        } else {
+            place
+        };
+        let offset = extent.offset + at;
+        let mut total = 0;
+        for run in holes.data(offset..offset + length) {
+            let start = (run.start - offset) as usize;
+            let bytes = &mut chunk[start..(run.end - offset) as usize];
+            file.read_exact_at(bytes, run.start).map_err(StageError::Read)?;
+            let _: Result<(), std::convert::Infallible> = sum::for_each_run(bytes, |within, run| {
+                total = sum::advance(total, start + within, run);
+                Ok(())
+            });
+        }
+        if self.image.chunk_sum(extent, job.chunk) != Some(total) {
+            return Err(StageError::Damaged { address: extent.address + at });
+        }
+        if job.backed {
+            // SAFETY: as above; `chunk` is the other buffer in this case.
+            let place = unsafe { std::slice::from_raw_parts_mut(job.to as *mut u8, length as usize) };
+            let _ = kernel::advise(job.to, length, libc::MADV_POPULATE_READ);
+            for (old, new) in place.chunks_mut(PAGE as usize).zip(bounce.chunks(PAGE as usize)) {
+                if old != new {
+                    old.copy_from_slice(new);
+                }
+            }
+        }
+        Ok(())
+    }
+
+    /// Gives a staged region its protection.
+    fn finish(&self, placement: &Placement) -> Result<(), StageError> {
+        let region = &placement.region;
+        let Source::Staged(at) = placement.source else { return Ok(()) };
+        if region.kind == kind::OBJECT {
+            for advice in layout::advice(region.flags & !(flag::HUGEPAGE | flag::HUGETLB)) {
+                let _ = kernel::advise(at, region.end - region.start, advice);
+            }
+            return Ok(());
+        }
+        kernel::protect(at, region.end - region.start, region.prot as i32).map_err(|error| self.map_error(region, error))
+    }
+}

@@ -1,0 +1,74 @@
+/* What the kernel says of the process: its executable, command line, environment, auxiliary vector, heap and stack. */
+#include "steps.h"
+#include <sys/auxv.h>
+
+extern char **environ;
+
+static ssize_t slurp(const char *path, char *text, size_t size) {
+  int fd = open(path, O_RDONLY);
+  ssize_t n, got = 0;
+  CHECK(fd >= 0);
+  while ((n = read(fd, text + got, size - 1 - got)) > 0) got += n;
+  CHECK(n == 0 && close(fd) == 0);
+  text[got] = 0;
+  return got;
+}
+
+static void check_map(const char *label, const void *inside) {
+  FILE *maps = fopen("/proc/self/maps", "r");
+  char line[512];
+  int found = 0;
+  CHECK(maps);
+  while (fgets(line, sizeof line, maps)) {
+    unsigned long low, high;
+    if (sscanf(line, "%lx-%lx", &low, &high) == 2 && strstr(line, label))
+      found |= (unsigned long)inside >= low && (unsigned long)inside < high;
+  }
+  fclose(maps);
+  if (!found) FAIL("%p is not in %s", inside, label);
+}
+
+static int deep(int level) {
+  volatile char frame[4096];
+  frame[0] = (char)level;
+  return level == 0 ? 0 : deep(level - 1) + (frame[0] == (char)level);
+}
+
+int main(int argc, char **argv) {
+  static char line[1 << 16], line_now[1 << 16], env[1 << 17], env_now[1 << 17];
+  char exe[512] = "", now[512];
+  (void)argc;
+  CHECK(readlink("/proc/self/exe", exe, sizeof exe - 1) > 0);
+  ssize_t line_size = slurp("/proc/self/cmdline", line, sizeof line);
+  ssize_t env_size = slurp("/proc/self/environ", env, sizeof env);
+  CHECK(strstr(env, "STEPS_LOG=") || memmem(env, env_size, "STEPS_LOG=", 10));
+  char *small = sbrk(4096);
+  CHECK(small != (void *)-1);
+  strcpy(small, "on the heap");
+  unsigned long entry = getauxval(AT_ENTRY), random = *(unsigned long *)getauxval(AT_RANDOM);
+  char comm[32];
+  slurp("/proc/self/comm", comm, sizeof comm);
+  char *end = sbrk(0);
+  for (long n = 1; !stopping(); n++) {
+    memset(now, 0, sizeof now);
+    CHECK(readlink("/proc/self/exe", now, sizeof now - 1) > 0);
+    if (strcmp(now, exe)) FAIL("exe is %s, was %s", now, exe);
+    CHECK(slurp("/proc/self/cmdline", line_now, sizeof line_now) == line_size && !memcmp(line, line_now, line_size));
+    CHECK(slurp("/proc/self/environ", env_now, sizeof env_now) == env_size && !memcmp(env, env_now, env_size));
+    slurp("/proc/self/comm", now, sizeof now);
+    if (strcmp(now, comm)) FAIL("comm is %s, was %s", now, comm);
+    CHECK(getauxval(AT_ENTRY) == entry && *(unsigned long *)getauxval(AT_RANDOM) == random);
+    CHECK(strcmp(argv[1], "argument one") == 0);
+    char *more = sbrk(4096);
+    CHECK(more == end);
+    more[4095] = 1;
+    check_map("[heap]", more);
+    check_map("[stack]", &n);
+    CHECK(deep((int)(n % 500) + 500) == (int)(n % 500) + 500);
+    CHECK(strcmp(small, "on the heap") == 0);
+    step("main", n);
+    rest(10);
+    CHECK((end = sbrk(0)) >= more + 4096);
+  }
+  return done();
+}

@@ -1,0 +1,15 @@
+;; Guile: its collector, a hash table, and a port that stays open.
+(define log (open-file (getenv "STEPS_LOG") "a"))
+(define (note text) (display text log) (newline log) (force-output log))
+(define seen (make-hash-table))
+(let loop ((n 1))
+  (if (file-exists? (getenv "STEPS_STOP"))
+      (let check ((k 1))
+        (cond ((= k n) (note "DONE") (primitive-exit 7))
+              ((= (length (hash-ref seen k)) 100) (check (+ k 1)))
+              (else (note "FAIL entry") (primitive-exit 97))))
+      (begin
+        (hash-set! seen n (iota 100 n))
+        (note (string-append "p main " (number->string n)))
+        (usleep 10000)
+        (loop (+ n 1))))))

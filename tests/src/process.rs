@@ -1,0 +1,106 @@
+//! Everything that descends from this process: found through /proc, stopped, killed, reaped.
+//!
+//! [`adopt`] makes this process the reaper of all orphans below it, so that nothing started here can get away and
+//! nothing is ever killed by name. Restarted processes may sit in a pid namespace of their own; /proc shows them by
+//! the pids of this one, and those are the ones used here.
+
+use anyhow::{Context, Result, bail};
+use nix::sys::signal::{Signal, kill};
+use nix::sys::wait::{WaitPidFlag, waitpid};
+use nix::unistd::Pid;
+use std::collections::{BTreeSet, HashMap};
+use std::fs;
+use std::time::{Duration, Instant};
+
+/// A set of pids, in order.
+pub type Pids = BTreeSet<i32>;
+
+/// State letter and parent of a process, or nothing when it is gone.
+pub fn state_of(pid: i32) -> Option<(char, i32)> {
+    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let mut fields = text.rsplit_once(')')?.1.split_whitespace();
+    Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// The command line of a process, for people.
+pub fn command_line(pid: i32) -> String {
+    let bytes = fs::read(format!("/proc/{pid}/cmdline")).unwrap_or_default();
+    String::from_utf8_lossy(&bytes).replace('\0', " ").trim().to_string()
+}
+
+/// Make this process the one that adopts orphans among its descendants.
+pub fn adopt() -> Result<()> {
+    nix::sys::prctl::set_child_subreaper(true).context("prctl(PR_SET_CHILD_SUBREAPER)")
+}
+
+/// All descendants of this process that are alive; zombies too when asked.
+pub fn descendants(zombies: bool) -> Pids {
+    let mut children: HashMap<i32, Vec<(i32, char)>> = HashMap::new();
+    for entry in fs::read_dir("/proc").into_iter().flatten().flatten() {
+        if let Some(pid) = entry.file_name().to_str().and_then(|x| x.parse::<i32>().ok())
+            && let Some((state, parent)) = state_of(pid)
+        {
+            children.entry(parent).or_default().push((pid, state));
+        }
+    }
+    let mut found = Pids::new();
+    let mut todo = vec![std::process::id() as i32];
+    while let Some(parent) = todo.pop() {
+        for (pid, state) in children.remove(&parent).unwrap_or_default() {
+            todo.push(pid);
+            if zombies || !matches!(state, 'Z' | 'X') {
+                found.insert(pid);
+            }
+        }
+    }
+    found
+}
+
+/// Stop all descendants but `spare`, so that none sees another one die. Gives up quietly: killing comes next anyway.
+pub fn freeze(spare: &Pids) {
+    let deadline = Instant::now() + Duration::from_secs(2);
+    while Instant::now() < deadline {
+        let running: Vec<i32> = descendants(false)
+            .difference(spare)
+            .copied()
+            .filter(|&p| state_of(p).is_some_and(|(state, _)| !matches!(state, 'T' | 't')))
+            .collect();
+        if running.is_empty() {
+            return;
+        }
+        for pid in running {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGSTOP);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// SIGKILL every descendant but `spare`, and reap what became our child. `waited` are children that a `Child` object
+/// will wait for.
+pub fn kill_all(spare: &Pids, waited: &Pids) -> Result<()> {
+    let deadline = Instant::now() + Duration::from_secs(10);
+    loop {
+        let alive: Vec<i32> = descendants(false).difference(spare).copied().collect();
+        reap(waited);
+        if alive.is_empty() {
+            return Ok(());
+        }
+        if Instant::now() > deadline {
+            bail!("processes survive SIGKILL: {alive:?}");
+        }
+        for pid in alive {
+            let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
+        }
+        std::thread::sleep(Duration::from_millis(2));
+    }
+}
+
+/// Collect zombies that were adopted, not started, by this process.
+fn reap(waited: &Pids) {
+    let me = std::process::id() as i32;
+    for pid in descendants(true).difference(waited) {
+        if state_of(*pid) == Some(('Z', me)) {
+            let _ = waitpid(Pid::from_raw(*pid), Some(WaitPidFlag::WNOHANG));
+        }
+    }
+}

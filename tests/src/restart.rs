@@ -1,0 +1,40 @@
+//! The ways in which a test restarts a checkpoint.
+
+/// How to restart.
+#[derive(Clone, Debug, Default)]
+pub struct Restart {
+    pub(crate) script: bool,
+    pub(crate) moved: bool,
+    pub(crate) same_coordinator: bool,
+    pub(crate) options: Vec<String>,
+}
+
+impl Restart {
+    /// `dmtcp_restart` with the images of the last checkpoint, from another directory.
+    pub fn images() -> Restart {
+        Restart::default()
+    }
+
+    /// The `dmtcp_restart_script.sh` of the last checkpoint.
+    pub fn script() -> Restart {
+        Restart { script: true, ..Restart::default() }
+    }
+
+    /// Move the directory of the images before the restart.
+    pub fn moved(mut self) -> Restart {
+        self.moved = true;
+        self
+    }
+
+    /// Join the coordinator that is still there.
+    pub fn same_coordinator(mut self) -> Restart {
+        self.same_coordinator = true;
+        self
+    }
+
+    /// Further options of `dmtcp_restart`.
+    pub fn options(mut self, options: &[&str]) -> Restart {
+        self.options.extend(options.iter().map(|x| x.to_string()));
+        self
+    }
+}

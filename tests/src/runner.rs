@@ -1,0 +1,125 @@
+//! Runs cases, each in a process of its own, under the usual command line of `cargo test`.
+//!
+//! The process of a case adopts all orphans below it, has a time limit, and kills whatever it started before it ends.
+//! Threads of one test process could not do that: they could not tell their descendants apart.
+//!
+//! Environment: `DMTCP_TEST_BIN` names the directory of the programs under test, `DMTCP_TEST_KEEP` keeps the
+//! directories of cases that passed, `DMTCP_TEST_NATIVE` runs the programs without the tool (only cases that follow
+//! the common flow), `DMTCP_TEST_PATIENCE` stretches all limits.
+
+use crate::case::Case;
+use crate::identity::RunAs;
+use crate::process::{self, Pids};
+use crate::scenario::{Scenario, stage};
+use crate::wait;
+use anyhow::{Context, Result};
+use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use std::os::unix::process::CommandExt;
+use std::path::PathBuf;
+use std::process::{Command, ExitCode, Stdio};
+use std::sync::Arc;
+use std::time::{Duration, Instant};
+use std::{fs, thread};
+
+/// Names the case that this process is to run.
+const CASE: &str = "DMTCP_TEST_CASE";
+
+/// The whole of a test file's main function.
+pub fn main(cases: Vec<Case>) -> ExitCode {
+    if let Ok(wanted) = std::env::var(CASE) {
+        return run_alone(&cases, &wanted);
+    }
+    let trials = cases.iter().flat_map(|case| {
+        case.users.iter().map(|&user| {
+            let (name, limit) = (name(case, user), case.limit);
+            let trial = Trial::ignorable_test(name.clone(), move || supervise(&name, limit, user));
+            trial.with_ignored_flag(!case.sample.contains(&user))
+        })
+    });
+    libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
+}
+
+fn name(case: &Case, user: RunAs) -> String {
+    format!("{}::{}", case.name, user.name())
+}
+
+/// Run one case in a child process and report what it says.
+fn supervise(name: &str, limit: u64, user: RunAs) -> Result<Completion, Failed> {
+    if let Some(reason) = user.obstacle() {
+        return Ok(Completion::ignored_with(reason));
+    }
+    let report =
+        std::env::temp_dir().join(format!("dmtcp-test-report.{}.{}", std::process::id(), name.replace("::", ".")));
+    let ended = run_child(name, limit, &report);
+    let text = fs::read(&report).map(|x| String::from_utf8_lossy(&x).into_owned()).unwrap_or_default();
+    let _ = fs::remove_file(&report);
+    match ended {
+        Ok(true) => Ok(Completion::Completed),
+        Ok(false) => Err(text.into()),
+        Err(error) => Err(format!("{error:#}\n{text}").into()),
+    }
+}
+
+fn run_child(name: &str, limit: u64, report: &PathBuf) -> Result<bool> {
+    let output = fs::File::create(report)?;
+    let mut command = Command::new(std::env::current_exe()?);
+    command.env(CASE, name).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
+    // A group of its own: what is typed at a terminal goes to the runner, and the case ends because its parent did.
+    let mut child = command.process_group(0).spawn().context("cannot start the process of the case")?;
+    // The child keeps the limit itself; this is for one that cannot.
+    let waited = wait::until(limit + 60, "the process of the case", || Ok(child.try_wait()?));
+    if waited.is_err() {
+        child.kill()?;
+        child.wait()?;
+    }
+    Ok(waited?.success())
+}
+
+/// The process of a case.
+fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
+    let found = cases.iter().flat_map(|c| c.users.iter().map(move |u| (c, *u))).find(|(c, u)| name(c, *u) == wanted);
+    let Some((case, user)) = found else {
+        eprintln!("no case {wanted}");
+        return ExitCode::FAILURE;
+    };
+    let root = std::env::temp_dir().join(format!("dmtcp-test.{}.{}", std::process::id(), wanted.replace("::", ".")));
+    if let Err(error) = process::adopt() {
+        eprintln!("{error:#}");
+        return ExitCode::FAILURE;
+    }
+    watch(Arc::new(root.clone()), case.limit);
+    let made = Scenario::new(&root, user, case.program.clone(), case.streams, &case.options);
+    let outcome = made.and_then(|mut scenario| case.run(&mut scenario));
+    conclude(&root, outcome)
+}
+
+/// Fail the case when it takes too long, or when whoever runs the tests is gone.
+fn watch(root: Arc<PathBuf>, limit: u64) {
+    let parent = std::os::unix::process::parent_id();
+    thread::spawn(move || {
+        let deadline = Instant::now() + wait::limit(limit);
+        while Instant::now() < deadline && std::os::unix::process::parent_id() == parent {
+            thread::sleep(Duration::from_millis(200));
+        }
+        conclude(&root, Err(anyhow::anyhow!("the case ran past {:?}, at: {}", wait::limit(limit), stage())));
+        std::process::exit(1);
+    });
+}
+
+/// Say how it went, kill what is left, and clean up after a success.
+fn conclude(root: &PathBuf, outcome: Result<()>) -> ExitCode {
+    if let Err(error) = &outcome {
+        println!("{error:#}\n{}\nkept: {}", Scenario::evidence(root), root.display());
+    }
+    let killed = process::kill_all(&Pids::new(), &Pids::new());
+    if let Err(error) = &killed {
+        println!("{error:#}");
+    }
+    if outcome.is_err() || killed.is_err() {
+        return ExitCode::FAILURE;
+    }
+    if std::env::var_os("DMTCP_TEST_KEEP").is_none() {
+        let _ = fs::remove_dir_all(root);
+    }
+    ExitCode::SUCCESS
+}

@@ -1,0 +1,457 @@
+//! One run of one case: its directories, its coordinator, its processes, and the four commands.
+//!
+//! ```text
+//!   launch -> see_steps -> checkpoint -> see_steps -> kill -> restart -> see_steps -> ... -> finish
+//! ```
+//! A scenario kills like a machine that loses power: everything at once, the coordinator too. A restart therefore
+//! always meets a new coordinator on another port, and writes its images into another directory.
+
+use crate::coordinator::Coordinator;
+use crate::identity::RunAs;
+use crate::process::{self, Pids};
+use crate::program::Program;
+use crate::progress::{self, Bounds, Progress, Steps};
+use crate::restart::Restart;
+use crate::tool;
+use crate::wait;
+use anyhow::{Context, Result, bail, ensure};
+use std::collections::BTreeSet;
+use std::fs::{self, File, OpenOptions};
+use std::io::Write;
+use std::path::{Path, PathBuf};
+use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::sync::Mutex;
+
+/// Limit for one wait, in seconds.
+const PATIENCE: u64 = 30;
+
+static STAGE: Mutex<String> = Mutex::new(String::new());
+
+/// What the case is doing, for whoever reports that it hangs.
+pub fn stage() -> String {
+    STAGE.lock().map(|x| x.clone()).unwrap_or_default()
+}
+
+fn enter(stage: String) {
+    println!("* {stage}");
+    if let Ok(mut current) = STAGE.lock() {
+        *current = stage;
+    }
+}
+
+/// One run of one case.
+pub struct Scenario {
+    run_as: RunAs,
+    root: PathBuf,
+    tool: PathBuf,
+    program: Program,
+    streams: usize,
+    options: Vec<String>,
+    environment: Vec<(String, String)>,
+    generation: usize,
+    run: usize,
+    images: PathBuf,
+    coordinator: Option<Coordinator>,
+    front: Option<Child>,
+    bounds: Vec<Bounds>,
+    required: BTreeSet<String>,
+    fresh: bool,
+    steps_on_stdout: bool,
+    others: Vec<(Option<Child>, Option<Coordinator>)>,
+}
+
+impl Scenario {
+    /// Make the directories for `program`, which advances at least `streams` streams of steps.
+    pub fn new(root: &Path, run_as: RunAs, program: Program, streams: usize, options: &[String]) -> Result<Scenario> {
+        let aslr = fs::read_to_string("/proc/sys/kernel/randomize_va_space")?;
+        ensure!(aslr.trim() == "2", "tests run with address space randomisation; this machine has it switched off");
+        for name in ["", "bin", "work", "images.0", "tmp", "home", "logs", "elsewhere"] {
+            let directory = root.join(name);
+            fs::create_dir_all(&directory)?;
+            run_as.own(&directory)?;
+        }
+        Ok(Scenario {
+            run_as,
+            root: root.to_path_buf(),
+            tool: tool::directory(root)?,
+            program,
+            streams,
+            options: options.to_vec(),
+            environment: Vec::new(),
+            generation: 0,
+            run: 0,
+            images: root.join("images.0"),
+            coordinator: None,
+            front: None,
+            bounds: Vec::new(),
+            required: BTreeSet::new(),
+            fresh: false,
+            steps_on_stdout: false,
+            others: Vec::new(),
+        })
+    }
+
+    /// Who runs the programs.
+    pub fn run_as(&self) -> RunAs {
+        self.run_as
+    }
+
+    /// A path in the working directory of the program.
+    pub fn path(&self, name: &str) -> PathBuf {
+        self.root.join("work").join(name)
+    }
+
+    /// Where the images of the current generation go.
+    pub fn image_directory(&self) -> &Path {
+        &self.images
+    }
+
+    /// The log that the program appends its steps to.
+    pub fn progress(&self) -> Progress {
+        Progress::read(&self.log())
+    }
+
+    /// Where the steps are.
+    pub fn log(&self) -> PathBuf {
+        if self.steps_on_stdout { self.output_file() } else { self.path("progress") }
+    }
+
+    /// What the program prints since it was last started or restarted.
+    pub fn output_file(&self) -> PathBuf {
+        self.root.join("logs").join(format!("output.{}", self.run))
+    }
+
+    /// Let the program write its steps to its standard output: each restart then has a log of its own.
+    pub fn steps_on_stdout(&mut self) {
+        self.steps_on_stdout = true;
+        self.set_env("STEPS_LOG", "/dev/stdout");
+    }
+
+    /// Set a variable for everything that is started from now on.
+    pub fn set_env(&mut self, name: &str, value: &str) {
+        self.environment.push((name.into(), value.into()));
+    }
+
+    /// The coordinator, started when there is none.
+    pub fn coordinator(&mut self) -> Result<&mut Coordinator> {
+        if self.coordinator.is_none() {
+            let command = self.tool("dmtcp_coordinator");
+            let started = Coordinator::start(command, self.run_as, &self.root.join("logs"), &self.images, self.run)?;
+            self.coordinator = Some(started);
+        }
+        self.coordinator.as_mut().context("no coordinator")
+    }
+
+    /// The coordinator's port.
+    pub fn port(&mut self) -> Result<String> {
+        Ok(self.coordinator()?.port().to_string())
+    }
+
+    /// A command of the tool, with the environment of the case.
+    pub fn tool(&self, name: &str) -> Command {
+        self.command(&self.tool.join(name).display().to_string())
+    }
+
+    /// Any command, with the environment of the case.
+    pub fn command(&self, program: &str) -> Command {
+        let mut command = Command::new(program);
+        command.env_clear().current_dir(self.root.join("work")).stdin(Stdio::null());
+        command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.tool.display()));
+        command.env("HOME", self.root.join("home")).env("TMPDIR", self.root.join("tmp"));
+        command.env("DMTCP_TMPDIR", self.root.join("tmp")).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
+        command.env("STEPS_LOG", self.log()).env("STEPS_STOP", self.path("stop"));
+        command.env("STEPS_DIR", self.root.join("work"));
+        command.envs(self.program.environment().iter().map(|(n, v)| (n, v)));
+        command.envs(self.environment.iter().map(|(n, v)| (n, v)));
+        self.run_as.apply(&mut command);
+        command
+    }
+
+    /// Run a short command to its end.
+    pub fn output(&self, mut command: Command) -> Result<Output> {
+        let mut child = command.stdout(Stdio::piped()).stderr(Stdio::piped()).spawn()?;
+        let waited = wait::until(PATIENCE, &format!("{command:?} to end"), || Ok(child.try_wait()?));
+        if waited.is_err() {
+            let _ = child.kill();
+        }
+        waited?;
+        Ok(child.wait_with_output()?)
+    }
+
+    /// Run `dmtcp_command` on this case's coordinator.
+    pub fn ask(&mut self, args: &[&str]) -> Result<Output> {
+        let port = self.port()?;
+        let mut command = self.tool("dmtcp_command");
+        command.args(["-p", &port]).args(args);
+        self.output(command)
+    }
+
+    /// Let `command` write to a log of this case, and start it as the computation's first process.
+    fn start(&mut self, mut command: Command) -> Result<()> {
+        let path = self.output_file();
+        let file = OpenOptions::new().append(true).create(true).open(&path)?;
+        self.run_as.own(&path)?;
+        command.stdout(file.try_clone()?).stderr(file);
+        self.front = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
+        Ok(())
+    }
+
+    /// Start the program under the tool.
+    pub fn launch(&mut self) -> Result<()> {
+        enter("launch".into());
+        let argv = self.prepared()?;
+        let port = self.port()?;
+        let mut command = self.tool("dmtcp_launch");
+        command.args(["-j", "-p", &port, "--no-gzip", "--ckptdir"]).arg(&self.images).args(&self.options).args(argv);
+        self.start(command)
+    }
+
+    /// Start the program without any tool: the proof that a test tests what it says.
+    pub fn launch_native(&mut self) -> Result<()> {
+        enter("native launch".into());
+        let argv = self.prepared()?;
+        let mut command = self.command(&argv[0]);
+        command.args(&argv[1..]);
+        self.start(command)
+    }
+
+    /// Start another command of the tool as the computation's first process.
+    pub fn launch_command(&mut self, command: Command) -> Result<()> {
+        enter(format!("{:?}", command.get_args().collect::<Vec<_>>()));
+        self.start(command)
+    }
+
+    /// The program as it is executed, built.
+    pub fn prepared(&self) -> Result<Vec<String>> {
+        self.program.prepare(&self.root.join("bin"))
+    }
+
+    /// Whether something already went wrong: a complaint of the program, or its end.
+    fn healthy(&mut self) -> Result<()> {
+        self.progress().complaint()?;
+        if let Some(front) = self.front.as_mut()
+            && let Some(status) = front.try_wait()?
+        {
+            bail!("{}: the program ended too early: {status}", stage());
+        }
+        Ok(())
+    }
+
+    /// Wait until each stream has made `count` more steps since the restart, if that was just now, else from here on.
+    pub fn see_steps(&mut self, count: u64) -> Result<()> {
+        let start = self.progress().last();
+        let fresh = std::mem::take(&mut self.fresh);
+        let streams = self.streams.max(self.required.len());
+        let required = self.required.clone();
+        let moved = wait::until(PATIENCE, &format!("{count} more steps of {streams} streams ({})", stage()), || {
+            self.healthy()?;
+            let log = self.progress();
+            let base = match (fresh, log.since_restart(self.generation)) {
+                (true, Some(steps)) => return Ok(enough(&steps, &Steps::new(), count, streams, &required)),
+                // The marker is gone: the restart has cut the log back to its length at the checkpoint.
+                (true, None) => self.bounds.last().map(|b| b.after.clone()).unwrap_or_default(),
+                (false, _) => start.clone(),
+            };
+            Ok(enough(&log.last(), &base, count, streams, &required))
+        })?;
+        self.required.extend(moved);
+        Ok(())
+    }
+
+    /// The images of the current generation.
+    pub fn image_files(&self) -> Result<Vec<PathBuf>> {
+        let entries = fs::read_dir(&self.images)?.flatten().map(|x| x.path());
+        let mut found: Vec<PathBuf> = entries
+            .filter(|p| {
+                p.file_name().and_then(|x| x.to_str()).is_some_and(|x| x.starts_with("ckpt_") && x.ends_with(".dmtcp"))
+            })
+            .collect();
+        found.sort();
+        Ok(found)
+    }
+
+    /// A blocking checkpoint.
+    pub fn checkpoint(&mut self) -> Result<()> {
+        enter(format!("checkpoint {}", self.generation + 1));
+        self.healthy()?;
+        let before = self.progress().last();
+        let answer = self.ask(&["bc"])?;
+        ensure!(answer.status.success(), "dmtcp_command bc: {}: {}", answer.status, text(&answer));
+        self.healthy()?;
+        let after = self.progress().last();
+        ensure!(!self.image_files()?.is_empty(), "no ckpt_*.dmtcp in {} after the checkpoint", self.images.display());
+        let script = self.images.join("dmtcp_restart_script.sh");
+        ensure!(script.exists(), "no {} after the checkpoint", script.display());
+        self.bounds.truncate(self.generation);
+        self.bounds.push(Bounds { before, after });
+        Ok(())
+    }
+
+    /// SIGKILL everything, the coordinator too unless it is to be spared.
+    pub fn kill_sparing(&mut self, spare_coordinator: bool) -> Result<()> {
+        enter(format!("kill {}", self.generation + 1));
+        self.healthy()?;
+        let mut spare = Pids::new();
+        if let Some(coordinator) = self.coordinator.as_ref().filter(|_| spare_coordinator) {
+            spare.insert(coordinator.pid());
+        }
+        process::freeze(&spare);
+        let length = fs::metadata(self.log())?.len();
+        let mut waited: Pids = self.front.iter().map(|x| x.id() as i32).collect();
+        waited.extend(self.coordinator.iter().map(Coordinator::pid));
+        process::kill_all(&spare, &waited)?;
+        OpenOptions::new().write(true).open(self.log())?.set_len(length)?;
+        if let Some(mut front) = self.front.take() {
+            front.wait()?;
+        }
+        if !spare_coordinator && let Some(coordinator) = self.coordinator.take() {
+            coordinator.reap();
+        }
+        Ok(())
+    }
+
+    /// SIGKILL everything.
+    pub fn kill(&mut self) -> Result<()> {
+        self.kill_sparing(false)
+    }
+
+    /// Let go of the running computation without killing it: it is stopped by SIGSTOP and keeps its ids.
+    pub fn leave_stopped(&mut self) -> Result<()> {
+        enter("stop the instance that goes on holding its ids".into());
+        self.healthy()?;
+        process::freeze(&Pids::new());
+        self.leave_running()
+    }
+
+    /// Let go of the running computation, which goes on by itself.
+    pub fn leave_running(&mut self) -> Result<()> {
+        self.others.push((self.front.take(), self.coordinator.take()));
+        Ok(())
+    }
+
+    /// Restart the last checkpoint.
+    pub fn restart(&mut self, how: &Restart) -> Result<()> {
+        self.run += 1;
+        self.generation += 1;
+        enter(format!("restart {} ({how:?})", self.run));
+        let mut source = self.images.clone();
+        if how.moved {
+            let moved = self.root.join("elsewhere").join(format!("moved.{}", self.run));
+            fs::rename(&source, &moved)?;
+            source = moved.clone();
+            self.images = moved;
+        }
+        let images = self.image_files()?;
+        if !how.same_coordinator {
+            self.images = self.root.join(format!("images.{}", self.run));
+            fs::create_dir_all(&self.images)?;
+            self.run_as.own(&self.images)?;
+        }
+        let mut log = OpenOptions::new().append(true).create(true).open(self.log())?;
+        writeln!(log, "{}", progress::marker(self.generation))?;
+        self.run_as.own(&self.log())?;
+        let port = self.port()?;
+        let mut command = match how.script {
+            true => self.command(&source.join("dmtcp_restart_script.sh").display().to_string()),
+            false => self.tool("dmtcp_restart"),
+        };
+        command.current_dir(self.root.join("elsewhere"));
+        if !how.script {
+            command.arg("-j");
+        }
+        command.args(["-p", &port, "--ckptdir"]).arg(&self.images).args(&how.options);
+        if !how.script {
+            command.args(&images);
+        }
+        self.fresh = true;
+        self.start(command)
+    }
+
+    /// Three generations: each is checkpointed, works on, is killed, and is restarted in another way.
+    pub fn three_generations(&mut self, steps: u64) -> Result<()> {
+        self.generations(&[Restart::images(), Restart::script(), Restart::images().moved()], steps)
+    }
+
+    /// One generation for each way to restart, with `steps` steps to see before and after each action.
+    pub fn generations(&mut self, ways: &[Restart], steps: u64) -> Result<()> {
+        self.launch()?;
+        self.see_steps(steps)?;
+        for how in ways {
+            self.checkpoint()?;
+            self.see_steps(steps)?;
+            self.kill_sparing(how.same_coordinator)?;
+            self.restart(how)?;
+            self.see_steps(steps)?;
+        }
+        Ok(())
+    }
+
+    /// Go back to the first checkpoint, whose images are in `images`, so that it can be restarted once more. `log` is
+    /// what the program had written when it was killed.
+    pub fn rewind(&mut self, images: &Path, log: &[u8]) -> Result<()> {
+        self.images = images.to_path_buf();
+        self.generation = 0;
+        self.bounds.truncate(1);
+        if !self.steps_on_stdout {
+            fs::write(self.log(), log)?;
+        }
+        Ok(())
+    }
+
+    /// Wait for the first process to end.
+    pub fn wait_end(&mut self) -> Result<ExitStatus> {
+        let mut front = self.front.take().context("nothing runs")?;
+        let ended = wait::until(PATIENCE, &format!("the program to end ({})", stage()), || {
+            self.progress().complaint()?;
+            Ok(front.try_wait()?)
+        });
+        if ended.is_err() {
+            self.front = Some(front);
+        }
+        ended
+    }
+
+    /// Tell the program to stop, and check its exit status, its own verdict, and all of its steps.
+    pub fn finish(&mut self, status: i32) -> Result<()> {
+        enter("finish".into());
+        File::create(self.path("stop"))?;
+        let ended = self.wait_end()?;
+        self.progress().complaint()?;
+        ensure!(ended.code() == Some(status), "the program ended with {ended}, not with exit status {status}");
+        ensure!(!self.progress().find("DONE").is_empty(), "the program ended without its verdict (DONE)");
+        let _ = fs::remove_file(self.path("stop"));
+        self.prove()
+    }
+
+    /// Check all steps so far: none lost, none repeated, none out of order.
+    pub fn prove(&self) -> Result<()> {
+        self.progress().prove(&self.bounds)
+    }
+
+    /// Directories whose files tell what happened.
+    pub fn evidence(root: &Path) -> String {
+        let (logs, work) = (root.join("logs"), root.join("work"));
+        let mut directories = vec![logs, work];
+        directories.extend(fs::read_dir(root.join("tmp")).into_iter().flatten().flatten().map(|x| x.path()));
+        crate::evidence::gather(&directories.iter().map(PathBuf::as_path).collect::<Vec<_>>())
+    }
+}
+
+/// What a command printed, on both streams.
+pub fn text(output: &Output) -> String {
+    format!("{}{}", String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr))
+}
+
+/// The streams that have made `count` steps beyond `base`, if those are enough.
+fn enough(
+    now: &Steps,
+    base: &Steps,
+    count: u64,
+    streams: usize,
+    required: &BTreeSet<String>,
+) -> Option<BTreeSet<String>> {
+    let from = |stream: &String| base.get(stream).copied().unwrap_or(0);
+    let moved: BTreeSet<String> =
+        now.iter().filter(|(stream, n)| **n >= from(stream) + count).map(|x| x.0.clone()).collect();
+    (moved.len() >= streams && moved.is_superset(required)).then_some(moved)
+}

@@ -1,0 +1,261 @@
+//! Ways of restarting, and what may happen around a checkpoint: same image many times, ids taken, damaged images,
+//! directories that cannot be written, checkpoints in quick succession.
+
+use dmtcp_tests::scenario::text;
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use std::fs;
+use std::os::unix::fs::FileExt;
+use std::process::ExitCode;
+
+/// Exit status of `threads.c`.
+const STATUS: i32 = 7;
+
+fn threads() -> Program {
+    Program::c("threads.c", &[]).args(&["8", "10"])
+}
+
+fn python() -> Program {
+    Program::script(&["/usr/bin/python3"], "threads.py", "python3")
+}
+
+/// Launch, checkpoint, work on, kill.
+fn one_image(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.kill()
+}
+
+fn same_image_ten_times(s: &mut Scenario) -> Result<()> {
+    one_image(s)?;
+    let (images, log) = (s.image_directory().to_path_buf(), fs::read(s.log())?);
+    for _ in 0..9 {
+        s.restart(&Restart::images())?;
+        s.see_steps(3)?;
+        s.prove()?;
+        s.kill()?;
+        s.rewind(&images, &log)?;
+    }
+    s.restart(&Restart::script())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn while_the_original_holds_its_ids(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.leave_stopped()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+/// Three restarts of one image run at the same time; each prints its steps to its own restarter's standard output.
+fn side_by_side(s: &mut Scenario) -> Result<()> {
+    s.steps_on_stdout();
+    one_image(s)?;
+    let images = s.image_directory().to_path_buf();
+    let mut logs = Vec::new();
+    for _ in 0..3 {
+        s.restart(&Restart::images())?;
+        s.see_steps(3)?;
+        logs.push(s.log());
+        s.leave_running()?;
+        s.rewind(&images, &[])?;
+    }
+    let steps = |log: &std::path::PathBuf| dmtcp_tests::progress::Progress::read(log).last();
+    let before: Vec<_> = logs.iter().map(steps).collect();
+    for (log, before) in logs.iter().zip(before) {
+        wait::until(10, "each instance to make steps while the others do", || {
+            let now = steps(log);
+            Ok(before.iter().all(|(stream, n)| now[stream] > *n).then_some(()))
+        })?;
+    }
+    fs::File::create(s.path("stop"))?;
+    for log in &logs {
+        wait::until(10, "the end of each instance", || {
+            Ok((!dmtcp_tests::progress::Progress::read(log).find("DONE").is_empty()).then_some(()))
+        })?;
+    }
+    Ok(())
+}
+
+fn under_the_same_coordinator(s: &mut Scenario) -> Result<()> {
+    s.generations(&[Restart::images().same_coordinator(), Restart::script().same_coordinator()], 3)?;
+    s.finish(STATUS)
+}
+
+fn lazily(s: &mut Scenario) -> Result<()> {
+    let lazy = || Restart::images().options(&["--lazy"]);
+    s.generations(&[lazy(), lazy(), lazy()], 3)?;
+    s.finish(STATUS)
+}
+
+/// What `dmtcp_restart` says of an image that is not what was written.
+fn refuse(s: &mut Scenario, what: &str) -> Result<()> {
+    let mut restart = s.tool("dmtcp_restart");
+    let port = s.port()?;
+    restart.args(["-j", "-p", &port]).args(s.image_files()?);
+    let answer = s.output(restart)?;
+    let said = text(&answer);
+    ensure!(
+        answer.status.code() == Some(99),
+        "an image {what}: {}, not exit status 99; it said: {said}",
+        answer.status
+    );
+    ensure!(said.contains("ckpt_"), "an image {what}: the message does not name it: {said}");
+    Ok(())
+}
+
+fn damaged(s: &mut Scenario) -> Result<()> {
+    one_image(s)?;
+    let image = s.image_files()?.remove(0);
+    let whole = fs::read(&image)?;
+    let file = fs::File::options().write(true).open(&image)?;
+    // A byte of content in the middle of the file; not in a hole, where it would be zero.
+    let at = (whole.len() / 2..whole.len()).find(|&i| whole[i] != 0).unwrap_or(whole.len() / 2);
+    file.write_at(&[whole[at] ^ 0x55], at as u64)?;
+    refuse(s, "with a changed byte")?;
+    file.write_at(&[whole[at]], at as u64)?;
+    file.set_len(whole.len() as u64 * 3 / 4)?;
+    refuse(s, "that is cut off")?;
+    file.set_len(100)?;
+    refuse(s, "of 100 bytes")?;
+    file.set_len(0)?;
+    refuse(s, "of no bytes")?;
+    fs::write(&image, whole)?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn unwritable_directory(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    let (directory, aside) = (s.image_directory().to_path_buf(), s.path("aside"));
+    fs::rename(&directory, &aside)?;
+    fs::write(&directory, "not a directory")?;
+    let answer = s.ask(&["bc"])?;
+    ensure!(answer.status.code() == Some(2), "bc without a directory: {}, not exit status 2", answer.status);
+    s.see_steps(3)?;
+    fs::remove_file(&directory)?;
+    fs::rename(&aside, &directory)?;
+    s.checkpoint()?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn quick_succession(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    for _ in 0..30 {
+        s.checkpoint()?;
+    }
+    s.see_steps(3)?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn unsupported(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    let answer = s.ask(&["bc"])?;
+    let said = text(&answer);
+    ensure!(answer.status.code() == Some(2), "bc with --on-unsupported=fail: {}; it said: {said}", answer.status);
+    let fd = s.progress().find("holds").first().map(|x| x.replace("holds ", "")).unwrap_or_default();
+    ensure!(said.contains(&format!("fd {fd}")), "the message does not name descriptor {fd}: {said}");
+    ensure!(said.contains("anon_inode:[io_uring]"), "the message does not say what it is: {said}");
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+/// The streams that a restart took from the restarter: nothing that was printed is lost or doubled.
+fn standard_streams(s: &mut Scenario) -> Result<()> {
+    s.three_generations(10)?;
+    s.finish(STATUS)?;
+    let output = fs::read_to_string(s.output_file())?;
+    let printed: Vec<&str> =
+        output.lines().filter(|x| x.starts_with("line ") || *x == "begin" || *x == "end").collect();
+    let lines = printed.len().saturating_sub(2);
+    let mut want = vec!["begin".to_string()];
+    want.extend((1..=lines).map(|i| format!("line {}", i * 8)));
+    want.push("end".into());
+    ensure!(printed == want, "the last restart's standard output is {output:?}");
+    ensure!(output.contains("complaint"), "nothing on the last restart's standard error");
+    Ok(())
+}
+
+/// The image is an ELF core that gdb opens with the program's own functions on the stacks.
+fn core_file(s: &mut Scenario) -> Result<()> {
+    one_image(s)?;
+    let image = s.image_files()?.remove(0);
+    let mut readelf = s.command("readelf");
+    let header = text(&s.output({
+        readelf.arg("-h").arg(&image);
+        readelf
+    })?);
+    ensure!(header.contains("CORE (Core file)"), "readelf -h says: {header}");
+    let mut gdb = s.command("gdb");
+    gdb.args(["-nx", "-batch", "-ex", "thread apply all bt"]).arg(&s.prepared()?[0]).arg(&image);
+    let stacks = text(&s.output(gdb)?);
+    let count = stacks.lines().filter(|x| x.starts_with("Thread ")).count();
+    ensure!(count >= 9, "gdb shows {count} threads, not 9 or more: {stacks}");
+    ensure!(stacks.matches(" work (").count() == 8, "gdb does not show 8 stacks with work(): {stacks}");
+    Ok(())
+}
+
+fn core_alone(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn main() -> ExitCode {
+    let holder = Program::c("unsupported.c", &[]).args(&["io_uring"]);
+    let fallback = |name: &str, forbidden: &'static str| {
+        Case::flow(name, python(), move |s| {
+            s.set_env("DMTCP_FORBID", forbidden);
+            s.three_generations(3)?;
+            s.finish(STATUS)
+        })
+        .streams(4)
+    };
+    runner::main(vec![
+        Case::flow("same_image_ten_times", threads(), same_image_ten_times).streams(8),
+        Case::flow("same_image_ten_times_python", python(), same_image_ten_times).streams(4).full_only(),
+        Case::flow("while_the_original_holds_its_ids", threads(), while_the_original_holds_its_ids).streams(8),
+        Case::flow("side_by_side", threads(), side_by_side).streams(8),
+        Case::flow("under_the_same_coordinator", threads(), under_the_same_coordinator).streams(8),
+        Case::flow("lazily", python(), lazily).streams(4),
+        Case::flow("damaged_images_are_refused", threads(), damaged).streams(8),
+        Case::flow("a_checkpoint_that_cannot_be_written_harms_nothing", threads(), unwritable_directory).streams(8),
+        Case::flow("checkpoints_in_quick_succession", threads(), quick_succession).streams(8),
+        Case::new("threads_born_during_the_checkpoint", Program::c("births.c", &[])).streams(2),
+        Case::flow("unsupported_descriptor_is_named", holder, unsupported)
+            .options(&["--on-unsupported", "fail"])
+            .only(RunAs::Root),
+        Case::flow("standard_streams_go_to_the_restarter", Program::c("standard_streams.c", &[]), standard_streams),
+        Case::flow("image_is_a_core_file", threads(), core_file).streams(8).sampled_as(RunAs::Root),
+        Case::flow("core_alone_without_plugins", threads(), core_alone)
+            .streams(8)
+            .options(&["--disable-all-plugins"])
+            .sampled_as(RunAs::Root),
+        fallback("without_pagemap_scan", "pagemap_scan").sampled_as(RunAs::Root),
+        fallback("without_pidfd_getfd", "pidfd_getfd").sampled_as(RunAs::User),
+        fallback("without_mm_map", "mm_map").sampled_as(RunAs::User),
+    ])
+}

@@ -1,0 +1,70 @@
+//! Tasks of this repository: `cargo xtask demo | test | bench | install | oldest-libc`.
+//!
+//! Each task builds what it needs first. All of them print what they do and end with one plain line; the exit status
+//! says the same.
+
+mod demo;
+mod install;
+mod oldest_libc;
+mod packages;
+mod suite;
+mod workspace;
+
+use clap::{Parser, Subcommand};
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+#[derive(Parser)]
+#[command(name = "cargo xtask", about = "Build, show, test, measure and install this project")]
+struct Arguments {
+    #[command(subcommand)]
+    task: Task,
+}
+
+#[derive(Subcommand)]
+enum Task {
+    /// Show the main job: checkpoint, SIGKILL and restart of a threaded Python program, twice
+    Demo,
+    /// Install what the tests need, build, and run the tests: a sample that takes minutes
+    Test {
+        /// Run every test, not the sample
+        #[arg(long)]
+        full: bool,
+        /// Only tests whose name contains this
+        filter: Option<String>,
+    },
+    /// Measure against no tool at all; prints ratios
+    Bench {
+        /// Arguments of the benchmark program
+        #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
+        arguments: Vec<String>,
+    },
+    /// Install programs, libraries, header and man pages
+    Install {
+        /// Where bin/, lib/, include/ and share/ are
+        #[arg(long, default_value = "/usr/local")]
+        prefix: PathBuf,
+    },
+    /// Check that the libraries run on the oldest libc: symbol versions, and a restart in a Debian bullseye chroot
+    OldestLibc,
+}
+
+fn main() -> ExitCode {
+    let outcome = match Arguments::parse().task {
+        Task::Demo => demo::run(),
+        Task::Test { full, filter } => suite::test(full, filter.as_deref()),
+        Task::Bench { arguments } => suite::bench(&arguments),
+        Task::Install { prefix } => install::run(&prefix),
+        Task::OldestLibc => oldest_libc::run(),
+    };
+    match outcome {
+        Ok(closing) => {
+            println!("{closing}");
+            ExitCode::SUCCESS
+        }
+        Err(error) => {
+            eprintln!("FAILED: {error:#}");
+            ExitCode::FAILURE
+        }
+    }
+}

@@ -1,0 +1,63 @@
+//! Debian packages that the demo, the tests and the benchmarks need; installed only where something is missing.
+
+use crate::workspace::{command, run};
+use anyhow::{Result, ensure};
+use std::path::Path;
+
+/// A file whose presence shows that a package is installed, and the package.
+type Need = (&'static str, &'static str);
+
+/// What the demo needs.
+pub const DEMO: &[Need] = &[("/usr/bin/python3", "python3"), ("/usr/bin/cc", "gcc")];
+
+/// What the sample of tests needs.
+pub const SAMPLE: &[Need] = &[
+    ("/usr/bin/gcc", "gcc"),
+    ("/usr/bin/g++", "g++"),
+    ("/usr/include/stdio.h", "libc6-dev"),
+    ("/usr/bin/python3", "python3"),
+    ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"),
+    ("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3", "libopenblas0-pthread"),
+    ("/usr/bin/perl", "perl"),
+    ("/usr/bin/ruby", "ruby"),
+    ("/usr/bin/php", "php-cli"),
+    ("/usr/bin/lua5.4", "lua5.4"),
+    ("/usr/bin/tclsh", "tcl"),
+    ("/bin/dash", "dash"),
+    ("/usr/bin/javac", "default-jdk-headless"),
+    ("/usr/bin/sqlite3", "sqlite3"),
+    ("/usr/bin/guile", "guile-3.0"),
+    ("/usr/bin/sbcl", "sbcl"),
+    ("/usr/bin/ocamlopt", "ocaml-nox"),
+    ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "libjemalloc2"),
+    ("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "libgoogle-perftools4"),
+    ("/usr/bin/gdb", "gdb"),
+    ("/usr/bin/readelf", "binutils"),
+];
+
+/// What all tests need, beyond the sample.
+pub const FULL: &[Need] = &[("/usr/lib/R/bin/exec/R", "r-base-core"), ("/usr/bin/octave-cli", "octave")];
+
+/// What the check against the oldest libc needs.
+pub const OLDEST_LIBC: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/bin/readelf", "binutils")];
+
+/// Install what is missing of `needs`.
+pub fn ensure_installed(needs: &[Need]) -> Result<()> {
+    let missing: Vec<&str> = needs.iter().filter(|(file, _)| !Path::new(file).exists()).map(|x| x.1).collect();
+    if missing.is_empty() {
+        return Ok(());
+    }
+    println!("Installing: {}", missing.join(" "));
+    ensure!(
+        nix::unistd::geteuid().is_root(),
+        "packages are missing and only root can install them: apt-get install {}",
+        missing.join(" ")
+    );
+    run(command("apt-get").args(["update", "-qq"]))?;
+    let mut install = command("apt-get");
+    install.env("DEBIAN_FRONTEND", "noninteractive");
+    run(install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))?;
+    let still: Vec<&str> = needs.iter().filter(|(file, _)| !Path::new(file).exists()).map(|x| x.0).collect();
+    ensure!(still.is_empty(), "apt-get has installed everything, yet there is no {}", still.join(", "));
+    Ok(())
+}
