@@ -57,12 +57,11 @@ impl Machine {
             Ok(())
         });
         let _ = std::fs::remove_file(&path);
-        let mut there = vec![1u8; PIECE];
+        let from = vec![1u8; PIECE * PIECES];
+        let mut there = vec![2u8; PIECE * PIECES];
         let memcpy = best(PIECE * PIECES, || {
-            for _ in 0..PIECES {
-                there.copy_from_slice(std::hint::black_box(&piece));
-                std::hint::black_box(&mut there);
-            }
+            there.copy_from_slice(std::hint::black_box(&from));
+            std::hint::black_box(&mut there);
             Ok(())
         })?;
         let fresh = best(PIECE * PIECES, || {

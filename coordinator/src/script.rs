@@ -132,6 +132,10 @@ mod tests {
     use super::*;
     use dmtcp_protocol::message::{Join, Written};
     use std::process::Command;
+    use std::sync::Mutex;
+
+    /// A file cannot be executed while a child of another thread still has it open for writing.
+    static ALONE: Mutex<()> = Mutex::new(());
 
     /// Writes a script for one image.
     fn write_for(image: &str, directory: &Path, program: &Path) -> PathBuf {
@@ -160,6 +164,7 @@ mod tests {
 
     /// Runs a script whose dmtcp_restart prints its arguments, one a line.
     fn arguments(image: &str, options: &[&str]) -> Vec<String> {
+        let _alone = ALONE.lock();
         let directory = tempfile::tempdir().unwrap();
         let program = directory.path().join("it's a restart");
         let mut file = OpenOptions::new().write(true).create_new(true).mode(0o700).open(&program).unwrap();
@@ -199,6 +204,7 @@ mod tests {
 
     #[test]
     fn the_shell_has_nothing_to_object_to() {
+        let _alone = ALONE.lock();
         let directory = tempfile::tempdir().unwrap();
         let script = write_for("/a b/it's.dmtcp", directory.path(), Path::new("/bin/true"));
         match Command::new("shellcheck").arg(script).output() {

@@ -207,7 +207,7 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
     let handed_over = || fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from);
     let mut command = Command::new(&program);
     command
-        .args(["--daemon", "--exit-on-last", "--quiet", "--listen-fd", &listener.as_raw_fd().to_string()])
+        .args(["--daemon", "--exit-on-last", "--listen-fd", &listener.as_raw_fd().to_string()])
         .env(env::COORD_KEY_FILE, &key.path)
         .stdin(Stdio::null())
         .stdout(Stdio::null());

@@ -26,13 +26,6 @@ impl Environment {
         }
     }
 
-    /// Sets a variable unless it is set.
-    pub fn set_default(&mut self, name: &str, value: impl AsRef<OsStr>) {
-        if self.get(name).is_none() {
-            self.set(name, value);
-        }
-    }
-
     /// Removes a variable.
     pub fn remove(&mut self, name: &str) {
         self.0.retain(|(known, _)| known != name);

@@ -150,3 +150,53 @@ fn create(path: &Path) -> Result<(), KeyError> {
     let _ = std::fs::remove_file(&temporary);
     placed.map_err(failed)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn own() -> Option<u32> {
+        Some(Uid::effective().as_raw())
+    }
+
+    #[test]
+    fn all_who_come_at_once_get_the_same_key() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        let threads: Vec<_> = (0..8)
+            .map(|_| {
+                let path = path.clone();
+                std::thread::spawn(move || open_or_create(path, own()).unwrap().key.to_text())
+            })
+            .collect();
+        let keys: Vec<String> = threads.into_iter().map(|thread| thread.join().unwrap()).collect();
+        assert!(keys.iter().all(|key| *key == keys[0]));
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), keys[0]);
+        assert_eq!(std::fs::metadata(&path).unwrap().mode() & 0o777, 0o600);
+        assert_eq!(std::fs::read_dir(directory.path()).unwrap().count(), 1, "nothing else is left");
+    }
+
+    #[test]
+    fn a_key_that_others_could_read_is_refused() {
+        let directory = tempfile::tempdir().unwrap();
+        let path = directory.path().join("key");
+        open_or_create(path.clone(), own()).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(0o640)).unwrap();
+        assert!(matches!(open_or_create(path.clone(), own()), Err(KeyError::Open(_))));
+        std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+        assert!(matches!(open_or_create(path, Some(own().unwrap() + 1)), Err(KeyError::Foreign { .. })));
+    }
+
+    #[test]
+    fn something_else_is_no_key() {
+        let directory = tempfile::tempdir().unwrap();
+        for text in ["", "xyz", "00", &"g".repeat(64), &"0".repeat(65)] {
+            let path = directory.path().join("key");
+            std::fs::write(&path, text).unwrap();
+            std::fs::set_permissions(&path, Permissions::from_mode(0o600)).unwrap();
+            assert!(matches!(open_or_create(path, own()), Err(KeyError::NotAKey(_))), "{text}");
+        }
+    }
+}

@@ -4,7 +4,7 @@
 //! ```no_run
 //! use dmtcp_launcher::{client::ANSWER, coordinator};
 //! # fn main() -> Result<(), Box<dyn std::error::Error>> {
-//! let found = coordinator::find_or_start(&coordinator::Wanted::default())?;
+//! let mut found = coordinator::find_or_start(&coordinator::Wanted::default())?;
 //! let mut connection = found.connect()?;
 //! connection.send(&dmtcp_protocol::message::FromClient::Command(dmtcp_protocol::message::Command::Status))?;
 //! let answer = connection.recv(ANSWER, "the status")?;

@@ -76,3 +76,25 @@ pub fn examine(path: &Path) -> Result<Interface, PluginError> {
         Err(PluginError::NoInterface(path.into()))
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_no_plugin_is_told_apart() {
+        let directory = tempfile::tempdir().unwrap();
+        let missing = directory.path().join("missing.so");
+        assert!(matches!(examine(&missing), Err(PluginError::Read { .. })));
+        let text = directory.path().join("text.so");
+        std::fs::write(&text, "text").unwrap();
+        assert!(matches!(examine(&text), Err(PluginError::NotALibrary { .. })));
+        let narrow = directory.path().join("narrow.so");
+        std::fs::write(&narrow, b"\x7fELF\x01\x01\x01").unwrap();
+        assert!(examine(&narrow).unwrap_err().to_string().contains("32-bit"));
+        // The C library is a shared object for this machine, and knows nothing of us.
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        let libc = maps.lines().filter_map(|line| line.split_whitespace().nth(5)).find(|path| path.contains("libc.so"));
+        assert!(matches!(examine(Path::new(libc.unwrap())), Err(PluginError::NoInterface(_))));
+    }
+}

@@ -174,3 +174,81 @@ fn elf_machine(machine: Architecture) -> u16 {
         _ => elf::EM_X86_64,
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::fs::Permissions;
+    use std::os::unix::fs::PermissionsExt;
+
+    fn program(directory: &Path, name: &str, content: &[u8], mode: u32) -> PathBuf {
+        let path = directory.join(name);
+        std::fs::write(&path, content).unwrap();
+        std::fs::set_permissions(&path, Permissions::from_mode(mode)).unwrap();
+        path
+    }
+
+    /// An ELF header without segments: no loader.
+    fn header(class: u8, machine: u16) -> Vec<u8> {
+        let mut bytes = vec![0u8; 64];
+        bytes[..7].copy_from_slice(&[0x7f, b'E', b'L', b'F', class, 1, 1]);
+        bytes[16] = 2;
+        bytes[18..20].copy_from_slice(&machine.to_le_bytes());
+        bytes
+    }
+
+    #[test]
+    fn a_program_with_a_loader_is_under_control() {
+        let own = std::env::current_exe().unwrap();
+        assert_eq!(examine(&own).unwrap(), None);
+    }
+
+    #[test]
+    fn a_static_program_runs_outside_and_a_foreign_one_not_at_all() {
+        let directory = tempfile::tempdir().unwrap();
+        let fixed = program(directory.path(), "fixed", &header(2, elf_machine(MACHINE)), 0o700);
+        assert!(examine(&fixed).unwrap().unwrap().contains("static"));
+        for (class, machine) in [(1, elf::EM_386), (2, elf::EM_PPC64)] {
+            let foreign = program(directory.path(), "foreign", &header(class, machine), 0o700);
+            assert!(matches!(examine(&foreign), Err(TargetError::Foreign { .. })));
+        }
+    }
+
+    #[test]
+    fn broken_programs_are_left_to_the_kernel() {
+        let directory = tempfile::tempdir().unwrap();
+        let mut cut = header(2, elf_machine(MACHINE));
+        cut[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
+        cut[54] = 56;
+        cut[56] = 9;
+        for content in [&cut[..], &cut[..20], &cut[..5], b"", b"text"] {
+            let path = program(directory.path(), "broken", content, 0o700);
+            let _ = examine(&path);
+        }
+    }
+
+    #[test]
+    fn scripts_are_judged_by_their_interpreter() {
+        let directory = tempfile::tempdir().unwrap();
+        let fixed = program(directory.path(), "fixed", &header(2, elf_machine(MACHINE)), 0o700);
+        let script = format!("#! {} -x\n", fixed.display());
+        let script = program(directory.path(), "script", script.as_bytes(), 0o700);
+        assert!(examine(&script).unwrap().unwrap().contains("fixed is statically linked"));
+        let orphan = program(directory.path(), "orphan", b"#!/nowhere/at/all\n", 0o700);
+        assert!(matches!(examine(&orphan), Err(TargetError::Interpreter { .. })));
+        let circle = program(directory.path(), "circle", b"", 0o700);
+        std::fs::write(&circle, format!("#!{}\n", circle.display())).unwrap();
+        assert_eq!(examine(&circle).unwrap(), None);
+    }
+
+    #[test]
+    fn a_program_is_found_as_the_shell_does() {
+        assert!(find(OsStr::new("sh")).unwrap().ends_with("sh"));
+        assert!(matches!(find(OsStr::new("no-such-program")), Err(TargetError::NotFound(_))));
+        assert!(matches!(find(OsStr::new("./no-such-program")), Err(TargetError::NotFound(_))));
+        let directory = tempfile::tempdir().unwrap();
+        let plain = program(directory.path(), "plain", b"", 0o600);
+        assert!(matches!(find(plain.as_os_str()), Err(TargetError::NotExecutable { .. })));
+        assert!(matches!(find(directory.path().as_os_str()), Err(TargetError::NotExecutable { .. })));
+    }
+}

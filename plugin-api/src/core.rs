@@ -33,6 +33,21 @@ pub struct Mapping {
     pub name: Vec<u8>,
 }
 
+impl Mapping {
+    /// Whether it is or can be made writable: a shared mapping of a file is if the file was open for writing.
+    pub fn may_write(&self) -> bool {
+        /// `MAYWRITE` of the image crate's `record::flag`.
+        const MAY_WRITE: u64 = 1 << 16;
+        self.view.flags & MAY_WRITE != 0
+    }
+
+    /// Whether it shows this file. A directory entry's status is compared as fstat(2) gives it.
+    pub fn shows(&self, status: &libc::stat) -> bool {
+        let device = (libc::major(status.st_dev), libc::minor(status.st_dev));
+        self.view.inode == status.st_ino && (self.view.dev_major, self.view.dev_minor) == device
+    }
+}
+
 /// How much a log line matters.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Level {

@@ -22,7 +22,9 @@ pub enum Doubt {
     #[error("this machine has pages of {0} bytes, images are made for {PAGE}: restart on another machine")]
     Page(u64),
     /// The kernel or the processor lacks state components.
-    #[error("{image} holds processor state that this machine cannot load (XCR0 {wanted:#x}, here {here:#x}): restart on a machine with at least the same processor features")]
+    #[error(
+        "{image} holds processor state that this machine cannot load (XCR0 {wanted:#x}, here {here:#x}): restart on a machine with at least the same processor features"
+    )]
     State {
         /// The image.
         image: String,
@@ -32,7 +34,9 @@ pub enum Doubt {
         here: u64,
     },
     /// Instructions are missing.
-    #[error("{image} was taken on a processor that also has {features}: programs that use them would die; restart on such a machine, or with --no-strict-checking if this program does not")]
+    #[error(
+        "{image} was taken on a processor that also has {features}: programs that use them would die; restart on such a machine, or with --no-strict-checking if this program does not"
+    )]
     Features {
         /// The image.
         image: String,
@@ -40,7 +44,9 @@ pub enum Doubt {
         features: String,
     },
     /// Shadow stacks cannot be rebuilt.
-    #[error("{image} uses a shadow stack, which cannot be restored: start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off")]
+    #[error(
+        "{image} uses a shadow stack, which cannot be restored: start the program with GLIBC_TUNABLES=glibc.cpu.x86_shstk=off"
+    )]
     ShadowStack {
         /// The image.
         image: String,

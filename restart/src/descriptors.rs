@@ -50,6 +50,11 @@ impl Descriptors {
         self.objects.borrow().get(&object).map(|handle| self.number(*handle))
     }
 
+    /// The descriptors of all created objects.
+    pub fn objects(&self) -> BTreeMap<u64, RawFd> {
+        self.objects.borrow().iter().map(|(object, handle)| (*object, self.number(*handle))).collect()
+    }
+
     /// Closes one.
     pub fn close(&self, handle: Handle) {
         let number = std::mem::replace(&mut self.own.borrow_mut()[handle.0], CLOSED);
@@ -61,7 +66,8 @@ impl Descriptors {
 
     /// Closes all but these.
     pub fn close_all_but(&self, keep: &[Handle]) {
-        for index in 0..self.own.borrow().len() {
+        let count = self.own.borrow().len();
+        for index in 0..count {
             if !keep.contains(&Handle(index)) {
                 self.close(Handle(index));
             }
@@ -94,9 +100,13 @@ impl Descriptors {
         Ok(())
     }
 
-    /// Closes every descriptor of the process that is neither ours nor announced.
+    /// Closes every descriptor of the process that is neither ours nor announced. If nothing was announced, no plugin
+    /// cares for descriptors: then the process goes on with the standard streams that are there.
     pub fn close_strangers(&self) {
         let mut keep: BTreeSet<RawFd> = self.placed.borrow().clone();
+        if keep.is_empty() {
+            keep.extend([0, 1, 2]);
+        }
         keep.extend(self.own.borrow().iter().copied());
         let mut at = 0u32;
         for number in keep.range(0..).map(|number| *number as u32).chain([u32::MAX]) {

@@ -58,7 +58,9 @@ pub struct Mapping {
 
 /// The mappings of the calling process.
 pub fn current() -> std::io::Result<Vec<Mapping>> {
-    Ok(parse(&std::fs::read_to_string("/proc/thread-self/maps").or_else(|_| std::fs::read_to_string("/proc/self/maps"))?))
+    Ok(parse(
+        &std::fs::read_to_string("/proc/thread-self/maps").or_else(|_| std::fs::read_to_string("/proc/self/maps"))?,
+    ))
 }
 
 /// The mappings in the text of /proc/PID/maps.

@@ -29,7 +29,10 @@ pub struct HostState {
 /// `old:new;old:new`, as the environment has it.
 fn path_mappings(text: &str) -> Vec<(Vec<u8>, Vec<u8>)> {
     let pairs = text.split(';').filter_map(|pair| pair.split_once(':'));
-    pairs.filter(|(old, _)| !old.is_empty()).map(|(old, new)| (old.as_bytes().to_vec(), new.as_bytes().to_vec())).collect()
+    pairs
+        .filter(|(old, _)| !old.is_empty())
+        .map(|(old, new)| (old.as_bytes().to_vec(), new.as_bytes().to_vec()))
+        .collect()
 }
 
 /// A path with the first mapping applied whose old name is the path or a directory above it.

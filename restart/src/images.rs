@@ -195,9 +195,9 @@ impl Place {
     fn of(image: &Path, id: ComputationId) -> Self {
         let absolute = std::path::absolute(image).unwrap_or_else(|_| image.into());
         let parent = absolute.parent().unwrap_or(Path::new("/"));
-        let inside = parent.parent().filter(|root| {
-            root.file_name().is_some_and(|name| name.to_string_lossy() == format!(".dmtcp-{id}"))
-        });
+        let inside = parent
+            .parent()
+            .filter(|root| root.file_name().is_some_and(|name| name.to_string_lossy() == format!(".dmtcp-{id}")));
         if let Some(root) = inside {
             let generation = parent.file_name().and_then(|name| name.to_str()?.parse().ok());
             let directory = root.parent().unwrap_or(Path::new("/")).to_path_buf();

@@ -77,18 +77,19 @@ pub fn map_file(
     map(start, length, prot, flags, file, offset)
 }
 
-fn map(
-    start: u64,
-    length: u64,
-    prot: libc::c_int,
-    flags: libc::c_int,
-    file: RawFd,
-    offset: u64,
-) -> io::Result<()> {
+fn map(start: u64, length: u64, prot: libc::c_int, flags: libc::c_int, file: RawFd, offset: u64) -> io::Result<()> {
     let flags = flags | libc::MAP_FIXED_NOREPLACE;
     // SAFETY: MAP_FIXED_NOREPLACE never takes the place of memory that is in use.
     let at = unsafe {
-        libc::syscall(libc::SYS_mmap, start, length, prot as libc::c_long, flags as libc::c_long, file as libc::c_long, offset)
+        libc::syscall(
+            libc::SYS_mmap,
+            start,
+            length,
+            prot as libc::c_long,
+            flags as libc::c_long,
+            file as libc::c_long,
+            offset,
+        )
     };
     result(at).map(drop)
 }

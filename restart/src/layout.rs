@@ -289,8 +289,7 @@ impl Layout<'_> {
         table.may(libc::SYS_personality, &[Arg::Value(self.restore.personality)]);
         let mut limit = self.descriptor_limit[0].to_le_bytes().to_vec();
         limit.extend_from_slice(&self.descriptor_limit[1].to_le_bytes());
-        let args =
-            [Arg::Value(0), Arg::Value(c_ulong::from(libc::RLIMIT_NOFILE)), Arg::Bytes(limit), Arg::Value(0)];
+        let args = [Arg::Value(0), Arg::Value(c_ulong::from(libc::RLIMIT_NOFILE)), Arg::Bytes(limit), Arg::Value(0)];
         table.may(libc::SYS_prlimit64, &args);
         // From here on the process stands on its own.
         table.may(libc::SYS_prctl, &[Arg::Value(libc::PR_SET_PDEATHSIG as u64), Arg::Value(0)]);

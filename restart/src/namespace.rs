@@ -115,7 +115,8 @@ pub fn start(restoration: &mut Restoration<'_>, ids: Option<&[i32]>) -> Result<N
     if kernel::forbidden("pid_namespace") {
         return Err(refused(nix::Error::EPERM));
     }
-    let (ours, theirs) = socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(refused)?;
+    let (ours, theirs) =
+        socketpair(AddressFamily::Unix, SockType::SeqPacket, None, SockFlag::SOCK_CLOEXEC).map_err(refused)?;
     let (wait, go) = io::pipe().map_err(NamespaceError::Refused)?;
     let kinds = libc::CLONE_NEWPID | libc::CLONE_NEWNS;
     let (user, group) = (geteuid(), getegid());
@@ -175,7 +176,9 @@ fn init(restoration: &Restoration<'_>, ids: Option<&[i32]>, control: OwnedFd) ->
         mount(Some("proc"), "/proc", Some("proc"), flags, nothing)
     });
     if let Err(error) = mounted {
-        let text = format!("dmtcp_restart: warning: the process sees /proc of another pid namespace: cannot mount it: {error}\n");
+        let text = format!(
+            "dmtcp_restart: warning: the process sees /proc of another pid namespace: cannot mount it: {error}\n"
+        );
         report::write(restoration.plugins.stderr(), &text);
     }
     let control_handle = descriptors.adopt(control);
@@ -258,7 +261,9 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        for message in [Message::Made, Message::NotMade(17), Message::Exited(3), Message::Killed(9), Message::Signal(15)] {
+        for message in
+            [Message::Made, Message::NotMade(17), Message::Exited(3), Message::Killed(9), Message::Signal(15)]
+        {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([0; 5]), None);

@@ -191,7 +191,8 @@ mod tests {
 
     #[test]
     fn a_missing_plugin_is_named_with_its_file() {
-        let plugin = record::Plugin { name: "nosuch".into(), version: "1".into(), path: "/nowhere/libnosuch.so".into() };
+        let plugin =
+            record::Plugin { name: "nosuch".into(), version: "1".into(), path: "/nowhere/libnosuch.so".into() };
         let text = load(&plugin).map(drop).unwrap_err().to_string();
         assert!(text.contains("nosuch") && text.contains("/nowhere/libnosuch.so"), "{text}");
     }

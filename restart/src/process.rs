@@ -81,7 +81,9 @@ enum ProcessError {
     Plugin(#[from] PluginError),
     #[error(transparent)]
     Stage(#[from] StageError),
-    #[error("the kernel's vdso is where the program's memory was, and cannot be moved: try again, it lies elsewhere each time")]
+    #[error(
+        "the kernel's vdso is where the program's memory was, and cannot be moved: try again, it lies elsewhere each time"
+    )]
     VdsoInTheWay,
 }
 
@@ -161,9 +163,9 @@ impl Restoration<'_> {
 
         self.plugins.place(self.index as u32)?;
         descriptors.close_strangers();
-        let object = |number| descriptors.object(number);
         let image_handle = self.plugins.image_handle(self.index);
-        let stage = Stage { image, file: descriptors.number(image_handle), lazy: self.lazy, object: &object };
+        let stage =
+            Stage { image, file: descriptors.number(image_handle), lazy: self.lazy, objects: descriptors.objects() };
         let mut placements = stage.all(&mut gaps)?;
         let current = vdso::Current::among(&maps);
         let vdso = self.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;

@@ -75,10 +75,7 @@ fn lines<E: std::fmt::Display>(errors: &[E]) -> String {
 impl Failure {
     /// Whether the process that failed has already told the user.
     pub fn is_told(&self) -> bool {
-        matches!(
-            self,
-            Self::Spawn(SpawnError::Said) | Self::Namespace(NamespaceError::Spawn(SpawnError::Said))
-        )
+        matches!(self, Self::Spawn(SpawnError::Said) | Self::Namespace(NamespaceError::Spawn(SpawnError::Said)))
     }
 }
 

@@ -14,6 +14,7 @@ use crate::layout::{self, FromImage, Placement, Source};
 use dmtcp_image::read::Image;
 use dmtcp_image::record::{Extent, Region, flag, kind};
 use dmtcp_image::{CHUNK, PAGE, sum};
+use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
@@ -44,7 +45,9 @@ pub enum StageError {
         error: io::Error,
     },
     /// An object that memory is shared with was not made.
-    #[error("memory at {start:x} ({name}) is shared with an object that no plugin made: restart with the plugins that were loaded")]
+    #[error(
+        "memory at {start:x} ({name}) is shared with an object that no plugin made: restart with the plugins that were loaded"
+    )]
     NoObject {
         /// First address.
         start: u64,
@@ -55,7 +58,9 @@ pub enum StageError {
     #[error("cannot read the image: {0}")]
     Read(io::Error),
     /// The image's bytes are not those that were written.
-    #[error("the image is damaged: the memory of {address:x} does not match its checksum; use another copy or an older generation")]
+    #[error(
+        "the image is damaged: the memory of {address:x} does not match its checksum; use another copy or an older generation"
+    )]
     Damaged {
         /// First address of the chunk.
         address: u64,
@@ -89,7 +94,7 @@ pub struct Stage<'a> {
     /// Whether memory is mapped from the image and not read.
     pub lazy: bool,
     /// Objects that plugins made, by their number.
-    pub object: &'a dyn Fn(u64) -> Option<RawFd>,
+    pub objects: BTreeMap<u64, RawFd>,
 }
 
 fn is_special(image: &Image, region: &Region) -> bool {
@@ -190,10 +195,11 @@ impl Stage<'_> {
         let no_room = StageError::NoRoom { start: region.start, length };
         let at = gaps.take(length, region.start, modulus).ok_or(no_room)?;
         if region.kind == kind::OBJECT {
-            let object = (self.object)(region.object);
+            let object = self.objects.get(&region.object).copied();
             let object = object
                 .ok_or_else(|| StageError::NoObject { start: region.start, name: self.image.name(region).into() })?;
-            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset).map_err(failed)?;
+            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset)
+                .map_err(failed)?;
             return Ok(Source::Staged(at));
         }
         let backed = from_file && self.map_original(region, table, at);
@@ -244,7 +250,7 @@ impl Stage<'_> {
             // Nothing was ever seen here: address space that a loader left between two segments.
             return true;
         }
-        let mut clear = |from: u64, to: u64| {
+        let clear = |from: u64, to: u64| {
             // SAFETY: the mapping was just made, is writable, and backed by the file up to `backed`.
             let gap = unsafe { std::slice::from_raw_parts_mut((at + from) as *mut u8, (to - from) as usize) };
             for page in gap.chunks_mut(PAGE as usize).filter(|page| !sum::is_zero(page)) {
@@ -336,6 +342,7 @@ impl Stage<'_> {
             }
             return Ok(());
         }
-        kernel::protect(at, region.end - region.start, region.prot as i32).map_err(|error| self.map_error(region, error))
+        kernel::protect(at, region.end - region.start, region.prot as i32)
+            .map_err(|error| self.map_error(region, error))
     }
 }

@@ -128,7 +128,8 @@ pub fn redirect(old: &mut [u8], new: &[u8], base: u64) {
         let next = sources[index..].iter().map(|next| next.offset).find(|offset| *offset > function.offset);
         let start = function.offset as usize;
         let room = next.unwrap_or(old.len() as u64) as usize - start;
-        let code = if code.len() <= room { code } else { equivalent(&function.name).map(system_call).unwrap_or_default() };
+        let code =
+            if code.len() <= room { code } else { equivalent(&function.name).map(system_call).unwrap_or_default() };
         if let Some(place) = old.get_mut(start..start + code.len()).filter(|place| place.len() <= room) {
             place.copy_from_slice(&code);
         }

@@ -1,4 +1,4 @@
-/* Registers that a checkpoint must not touch: x87, SSE, AVX, AVX-512 where there is one, and their control words.
+/* Registers that a checkpoint must not touch: x87, SSE, AVX, AVX-512 and AMX where they are, and control words.
    Each test loads them, counts down for about a millisecond, and stores them, in one piece of assembly. */
 #include "steps.h"
 #include <fenv.h>
@@ -61,6 +61,31 @@ __attribute__((target("avx512f"))) static void avx512(void) {
   CHECK(memcmp(in, out, sizeof in) == 0 && mask_out == mask);
 }
 
+/* Tiles of AMX: the kernel gives them on request, per process, and gives each thread room for them at first use. */
+__attribute__((target("amx-tile"))) static void amx(void) {
+  static const struct {
+    unsigned char palette, start_row, reserved[14];
+    unsigned short bytes[16];
+    unsigned char rows[16];
+  } config = {.palette = 1, .bytes = {64, 64}, .rows = {16, 16}};
+  static unsigned char in[1024], out[2][1024];
+  long spins = SPINS;
+  for (int i = 0; i < 1024; i++) in[i] = (unsigned char)(i * 13 + i / 256);
+  _tile_loadconfig(&config);
+  _tile_loadd(0, in, 64);
+  _tile_loadd(1, in, 64);
+  __asm__ volatile("1: dec %0\n jnz 1b\n" : "+r"(spins) : : "memory", "cc");
+  _tile_stored(0, out[0], 64);
+  _tile_stored(1, out[1], 64);
+  _tile_release();
+  CHECK(memcmp(in, out[0], 1024) == 0 && memcmp(in, out[1], 1024) == 0);
+}
+
+static int has_amx(void) {
+  enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
+  return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
+}
+
 struct kind {
   const char *name;
   void (*test)(void);
@@ -81,10 +106,12 @@ static void *work(void *arg) {
 }
 
 int main(void) {
-  struct kind kinds[] = {{"x87", x87}, {"sse", sse}, {"avx", avx}, {"avx512", avx512}};
-  pthread_t threads[4];
-  int count = 2 + (__builtin_cpu_supports("avx") != 0);
-  if (count == 3 && __builtin_cpu_supports("avx512f")) count = 4;
+  struct kind kinds[5] = {{"x87", x87}, {"sse", sse}};
+  pthread_t threads[5];
+  int count = 2;
+  if (__builtin_cpu_supports("avx")) kinds[count++] = (struct kind){"avx", avx};
+  if (__builtin_cpu_supports("avx512f")) kinds[count++] = (struct kind){"avx512", avx512};
+  if (has_amx()) kinds[count++] = (struct kind){"amx", amx};
   for (int i = 0; i < count; i++) OK(pthread_create(&threads[i], NULL, work, &kinds[i]));
   for (int i = 0; i < count; i++) OK(pthread_join(threads[i], NULL));
   return done();

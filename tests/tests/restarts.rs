@@ -255,7 +255,8 @@ fn main() -> ExitCode {
             .options(&["--disable-all-plugins"])
             .sampled_as(RunAs::Root),
         fallback("without_pagemap_scan", "pagemap_scan").sampled_as(RunAs::Root),
-        fallback("without_pidfd_getfd", "pidfd_getfd").sampled_as(RunAs::User),
         fallback("without_mm_map", "mm_map").sampled_as(RunAs::User),
+        fallback("without_mm_exe", "mm_exe").sampled_as(RunAs::User),
+        fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
     ])
 }

@@ -106,7 +106,7 @@ impl Computation {
         let claim = Claim::take(directories, computation, self.last_generation + 1);
         let number = claim.generation();
         self.last_generation = number;
-        self.journal.note(format_args!("generation {number} begins with {} processes", self.workers.len()));
+        self.journal.note(format_args!("generation {number} begins; processes: {}", self.workers.len()));
         self.activity = Activity::Generation(Box::new(Generation {
             number,
             phase: Phase::Suspending,

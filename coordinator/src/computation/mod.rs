@@ -339,7 +339,7 @@ impl Computation {
                 Err(error) => return self.refuse(client, &format!("the kernel gave no random bytes: {error}")),
             },
         };
-        if join.interval != 0 && join.interval != self.asked_interval {
+        if join.restarted.is_none() && join.interval != 0 && join.interval != self.asked_interval {
             self.asked_interval = join.interval;
             self.interval = join.interval;
             self.next_checkpoint = None;

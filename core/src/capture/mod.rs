@@ -27,13 +27,25 @@ pub use sink::FileSink;
 static VDSO_START: AtomicU64 = AtomicU64::new(0);
 static VDSO_END: AtomicU64 = AtomicU64::new(0);
 
-/// Notes where the vdso is, so that a signal handler can tell.
+/// Notes where the vdso is, so that a signal handler can tell. It is brought back to the same place by a restart.
 pub fn note_vdso() {
-    for mapping in maps::read().unwrap_or_default() {
-        if mapping.name == b"[vdso]" {
-            VDSO_END.store(mapping.end, Ordering::Release);
-            VDSO_START.store(mapping.start, Ordering::Release);
+    const PT_LOAD: u32 = 1;
+    // SAFETY: getauxval only looks; the vdso is an ELF image that the kernel maps whole, headers first.
+    unsafe {
+        let start = libc::getauxval(libc::AT_SYSINFO_EHDR);
+        if start == 0 {
+            return;
         }
+        let header = &*(start as *const libc::Elf64_Ehdr);
+        let segments = (start + header.e_phoff) as *const libc::Elf64_Phdr;
+        let length = (0..usize::from(header.e_phnum))
+            .map(|i| &*segments.add(i))
+            .filter(|s| s.p_type == PT_LOAD)
+            .map(|s| s.p_offset + s.p_memsz)
+            .max()
+            .unwrap_or(0);
+        VDSO_END.store(start + length, Ordering::Release);
+        VDSO_START.store(start, Ordering::Release);
     }
 }
 

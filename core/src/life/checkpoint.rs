@@ -156,7 +156,7 @@ extern "C" fn write_image(argument: *mut c_void) -> i64 {
 
 fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> Result<Step, (String, String)> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let name = format!("ckpt_{}_{:016x}-{}.dmtcp", safe(&program()), (worker.process >> 64) as u64, sys::pid());
+    let name = format!("ckpt_{}_{:016x}.dmtcp", safe(&program()), (worker.process >> 64) as u64);
     let computation = worker.computation;
     let directory = format!("{}/.dmtcp-{computation}/{generation}", worker.checkpoint_dir);
     let path = format!("{directory}/{name}");

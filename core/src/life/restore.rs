@@ -11,7 +11,7 @@ use super::worker::{Worker, make_buffer};
 use super::{checkpoint, descriptors, exit};
 use crate::capture::cpu;
 use crate::signal::{self, KernelAction};
-use crate::{capture, host, log, threads};
+use crate::{host, log, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::auth::Key;
@@ -131,7 +131,6 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     signal::set_mask(super::CHECKPOINT_THREAD_MASK);
     descriptors::separate()?;
     let info = take_handoff()?;
-    capture::note_vdso();
     worker.buffer = make_buffer()?;
     worker.host = info.coord_host.clone();
     worker.port = info.coord_port;

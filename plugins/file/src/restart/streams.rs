@@ -1,0 +1,61 @@
+//! Terminals and standard streams that lead out of the computation: what dmtcp_restart has in their place.
+
+use crate::restart::{describe, open};
+use crate::state::Open;
+use dmtcp_plugin_api::restart::Host;
+use std::io::{self, IsTerminal};
+use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::path::Path;
+
+/// Flags of a description that a program sees and that differ between what it had and what is inherited.
+const STATUS: i32 = libc::O_NONBLOCK | libc::O_APPEND;
+
+/// A terminal: dmtcp_restart's stream of the same number if it is one; else, for a standard stream, whatever that has been
+/// redirected to; else any terminal of dmtcp_restart's; else nothing that ever answers.
+pub fn terminal(host: &Host<'_>, wanted: &Open) -> Result<OwnedFd, String> {
+    let same = host.inherited(wanted.number());
+    if let Some(stream) = same {
+        return duplicate(stream, wanted);
+    }
+    let any = (0..3).filter_map(|n| host.inherited(n)).find(BorrowedFd::is_terminal);
+    if let Some(stream) = any {
+        return duplicate(stream, wanted);
+    }
+    if let Ok(tty) = open::raw(Path::new("/dev/tty"), open::flags_for(wanted.flags), 0) {
+        return Ok(tty);
+    }
+    host.warn(&format!("{}: dmtcp_restart has no terminal; /dev/null stands in", describe(wanted)));
+    null(wanted)
+}
+
+/// A pipe or socket of the outside world.
+pub fn inherited(host: &Host<'_>, wanted: &Open, number: i32) -> Result<OwnedFd, String> {
+    match host.inherited(number) {
+        Some(stream) => duplicate(stream, wanted),
+        None => {
+            host.warn(&format!("{}: dmtcp_restart's own is closed; /dev/null stands in", describe(wanted)));
+            null(wanted)
+        }
+    }
+}
+
+/// A stream of dmtcp_restart's. It is shared with whoever started that; so if its flags are not what the program had, a
+/// description of our own is better, if it can be had.
+fn duplicate(stream: BorrowedFd<'_>, wanted: &Open) -> Result<OwnedFd, String> {
+    // SAFETY: no memory is passed.
+    let flags = unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_GETFL) };
+    if flags >= 0 && (flags ^ wanted.flags) & STATUS != 0 && wanted.flags & libc::O_PATH == 0 {
+        let path = format!("/proc/self/fd/{}", stream.as_raw_fd());
+        let flags = open::flags_for(wanted.flags) & !libc::O_DIRECT;
+        if let Ok(own) = open::raw(Path::new(&path), flags, 0) {
+            return Ok(own);
+        }
+    }
+    stream.try_clone_to_owned().map_err(|e| format!("dmtcp_restart's stream cannot be duplicated: {e}"))
+}
+
+/// /dev/null, opened as the description was.
+pub fn null(wanted: &Open) -> Result<OwnedFd, String> {
+    let flags = wanted.flags & libc::O_ACCMODE | libc::O_CLOEXEC;
+    open::raw(Path::new("/dev/null"), flags, 0).map_err(|e: io::Error| format!("/dev/null cannot be opened: {e}"))
+}
