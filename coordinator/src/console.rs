@@ -3,12 +3,12 @@
 //! stdin is shared with others (a shell's terminal), so it stays in blocking mode: it is read only when the kernel says
 //! that a read will not wait. A coordinator in the background does not read at all, which would stop it.
 
-use dmtcp_launcher::report;
+use dmtcp_launcher::{report, say};
 use dmtcp_protocol::message::{Command, Outcome, Worker};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::stat::{SFlag, fstat, major, minor};
 use std::collections::BTreeMap;
-use std::io::{self, IsTerminal, Write};
+use std::io::{self, IsTerminal};
 use std::os::fd::AsFd;
 
 /// Longest line that anybody types.
@@ -85,9 +85,7 @@ impl Console {
     /// Shows that a line is expected.
     pub fn show_prompt(&self) {
         if self.prompt {
-            print!("dmtcp> ");
-            // Nobody sees it if stdout is gone.
-            let _ = io::stdout().flush();
+            say::out_at_once("dmtcp> ");
         }
     }
 
@@ -126,7 +124,7 @@ impl Console {
 
 /// Prints what came of a command.
 pub fn tell(outcome: &Outcome) {
-    println!("{}", report::outcome(outcome));
+    say::out(report::outcome(outcome));
 }
 
 /// Prints the hosts and how many processes each has.
@@ -135,9 +133,9 @@ pub fn tell_hosts(workers: &[Worker]) {
     for worker in workers {
         *hosts.entry(&worker.host).or_default() += 1;
     }
-    println!("Host, number of processes");
+    say::out("Host, number of processes");
     for (host, count) in hosts {
-        println!("{host}, {count}");
+        say::out(format_args!("{host}, {count}"));
     }
 }
 

@@ -1,5 +1,6 @@
 //! What the coordinator tells of its doings: lines on stderr, or in the log file of a daemon.
 
+use dmtcp_launcher::say;
 use std::fmt::Display;
 
 /// Where lines go, and which.
@@ -17,14 +18,14 @@ impl Journal {
     /// Something ordinary happened.
     pub fn note(&self, message: impl Display) {
         if self.quiet == 0 {
-            eprintln!("dmtcp_coordinator: {message}");
+            say::err(format_args!("dmtcp_coordinator: {message}"));
         }
     }
 
     /// Something happened that somebody should look at.
     pub fn warn(&self, message: impl Display) {
         if self.quiet < 2 {
-            eprintln!("dmtcp_coordinator: warning: {message}");
+            say::err(format_args!("dmtcp_coordinator: warning: {message}"));
         }
     }
 }

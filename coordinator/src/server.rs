@@ -7,6 +7,7 @@ use crate::computation::{Asker, ClientId, Computation, Effect};
 use crate::connection::{Connection, End};
 use crate::console::{self, Console, Line};
 use crate::journal::Journal;
+use dmtcp_launcher::say;
 use dmtcp_protocol::auth::Key;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
@@ -315,12 +316,13 @@ impl Server {
             match line {
                 Line::Command(command) => self.computation.command(Asker::Console, *command, now),
                 Line::Hosts => console::tell_hosts(&self.computation.rows()),
-                Line::Help => println!("{}", console::HELP),
-                Line::Unknown(text) => println!("unknown command '{text}'; h lists the commands"),
+                Line::Help => say::out(console::HELP),
+                Line::Unknown(text) => say::out(format_args!("unknown command '{text}'; h lists the commands")),
                 Line::Empty => {}
             }
+            // Answers come in the order of the lines.
+            self.carry_out(now);
         }
-        self.carry_out(now);
         if let (Some(console), false) = (&self.console, lines.is_empty()) {
             console.show_prompt();
         }

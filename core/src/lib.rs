@@ -6,7 +6,9 @@
 //! | [`threads`] | stopping the application's threads, their state, letting them go |
 //! | [`capture`] | the process's memory and registers as an image |
 //! | [`host`] | plugins: wiring of wrappers, events, sections, claims, services |
+//! | [`interface`] | the original's C interface, for programs and C plugins |
 //! | [`signal`] | the checkpoint signal, hidden from the application |
+//! | [`timed`] | deadlines of relative waits that a checkpoint interrupts |
 //! | [`config`], [`log`] | the environment's settings; the flight recorder |
 //!
 //! It knows no feature of the operating system beyond memory, threads and its own signal: everything else is a plugin's.
@@ -15,10 +17,12 @@
 mod capture;
 mod config;
 mod host;
+mod interface;
 mod life;
 mod log;
 mod signal;
 mod threads;
+mod timed;
 
 use dmtcp_plugin_api::arena::Arenas;
 

@@ -4,7 +4,7 @@
 //! Wrapped are the functions that change dispositions and masks or wait for signals; raw system calls are not seen, and a
 //! thread that blocks our signal by one is reported when it does not stop.
 
-use crate::{config, threads};
+use crate::{config, threads, timed};
 use dmtcp_plugin_api::sys;
 use libc::{c_int, sigset_t, siginfo_t, timespec, ucontext_t};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -79,7 +79,8 @@ fn number() -> c_int {
     config::config().map_or(0, |c| c.signal)
 }
 
-fn bit() -> u64 {
+/// The checkpoint signal as a set.
+pub fn bit() -> u64 {
     match number() {
         0 => 0,
         n => 1 << (n - 1),
@@ -218,7 +219,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn epoll_pwait(
         epoll: c_int, events: *mut libc::epoll_event, room: c_int, limit: c_int, set: *const sigset_t,
     ) -> c_int {
-        next(epoll, events, room, limit, pointer(&without(set)))
+        timed::with_deadline(limit, || next(epoll, events, room, limit, pointer(&without(set))))
     }
     /// Our signal is not to be eaten.
     fn sigwait(set: *const sigset_t, signal: *mut c_int) -> c_int {

@@ -13,7 +13,7 @@ pub struct Source {
     pub address: u64,
     /// Length in bytes.
     pub length: u64,
-    /// Whether the bytes may change under the writer, or reading them may fault: they are copied first.
+    /// Whether reading the bytes may fault: they are copied first.
     pub copy: bool,
 }
 

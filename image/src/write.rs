@@ -19,12 +19,22 @@ pub trait Sink {
     fn progress(&mut self, done: u64) -> Result<(), i32>;
 }
 
-/// Writes the image. `buffer` is at least [`CHUNK`] bytes and outside of all extents.
+/// Writes the image. `buffer` is at least [`CHUNK`] bytes and outside of all extents; `volatile` are ranges of addresses
+/// whose content may change meanwhile, beyond the plan's own tables.
 ///
 /// # Safety
-/// Every extent that does not ask for a copy must be readable memory that nobody changes until this returns.
-pub unsafe fn write(plan: &mut Plan, sink: &mut impl Sink, buffer: &mut [u8]) -> Result<(), i32> {
+/// Every extent that does not ask for a copy must be readable memory, and nobody may change it outside of `volatile`
+/// until this returns.
+pub unsafe fn write(
+    plan: &mut Plan,
+    sink: &mut impl Sink,
+    buffer: &mut [u8],
+    volatile: &[(u64, u64)],
+) -> Result<(), i32> {
     let Plan { header, extents, sums, trailer, trailer_offset, length, .. } = plan;
+    let range = |start: u64, length: usize| (start, start + length as u64);
+    let tables = [range(sums.as_ptr() as u64, sums.len() * 8), range(trailer.as_ptr() as u64, trailer.len())];
+    let changes = |start: u64, end: u64| volatile.iter().chain(&tables).any(|r| r.0 < end && start < r.1);
     sink.write_at(0, header)?;
     let mut done = 0;
     for (source, extent) in extents.iter() {
@@ -32,12 +42,13 @@ pub unsafe fn write(plan: &mut Plan, sink: &mut impl Sink, buffer: &mut [u8]) ->
         let mut at = 0;
         while at < source.length {
             let size = CHUNK.min(source.length - at) as usize;
-            let chunk: &[u8] = if source.copy {
-                sink.copy(source.address + at, &mut buffer[..size]);
+            let start = source.address + at;
+            let chunk: &[u8] = if source.copy || changes(start, start + size as u64) {
+                sink.copy(start, &mut buffer[..size]);
                 &buffer[..size]
             } else {
                 // SAFETY: the caller vouches that the extent is readable and does not change.
-                unsafe { core::slice::from_raw_parts((source.address + at) as *const u8, size) }
+                unsafe { core::slice::from_raw_parts(start as *const u8, size) }
             };
             let mut total = 0;
             sum::for_each_run(chunk, |offset, run| {

@@ -11,10 +11,10 @@
 use crate::client::{self, ClientError, Connection};
 use crate::key::{self, KeyError, KeyFile};
 use dmtcp_protocol::env;
-use nix::fcntl::{FcntlArg, FdFlag, fcntl};
+use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::AsRawFd;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -204,10 +204,14 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
     let program = std::env::current_exe()
         .map_err(|error| StartError::Run { program: "dmtcp_coordinator".into(), error })?
         .with_file_name("dmtcp_coordinator");
-    let handed_over = || fcntl(&listener, FcntlArg::F_SETFD(FdFlag::empty())).map_err(io::Error::from);
+    let not_run = |error| StartError::Run { program: program.clone(), error };
+    // Above the standard descriptors, which may be closed here and are redirected there.
+    let handed_over = fcntl(&listener, FcntlArg::F_DUPFD(3)).map_err(|error| not_run(error.into()))?;
+    // SAFETY: the kernel has just made this descriptor, and nothing else owns it.
+    let handed_over = unsafe { OwnedFd::from_raw_fd(handed_over) };
     let mut command = Command::new(&program);
     command
-        .args(["--daemon", "--exit-on-last", "--listen-fd", &listener.as_raw_fd().to_string()])
+        .args(["--daemon", "--exit-on-last", "--listen-fd", &handed_over.as_raw_fd().to_string()])
         .env(env::COORD_KEY_FILE, &key.path)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
@@ -226,8 +230,6 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
         Some(_) => command.env_remove("LD_PRELOAD"),
         None => &mut command,
     };
-    let status = handed_over()
-        .and_then(|_| command.status())
-        .map_err(|error| StartError::Run { program: program.clone(), error })?;
+    let status = command.status().map_err(not_run)?;
     if status.success() { Ok((address, port)) } else { Err(StartError::Failed { program, status }) }
 }

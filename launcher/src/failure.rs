@@ -1,6 +1,7 @@
 //! How the programs end when they fail: one sentence on stderr, and one exit code that scripts can tell from the exit
 //! codes of the application.
 
+use crate::say;
 use dmtcp_protocol::env;
 use std::fmt::Display;
 
@@ -11,7 +12,7 @@ pub fn code() -> i32 {
 
 /// Says what happened and ends the program with [`code`].
 pub fn fail(program: &str, message: impl Display) -> ! {
-    eprintln!("{program}: {message}");
+    say::err(format_args!("{program}: {message}"));
     std::process::exit(code())
 }
 

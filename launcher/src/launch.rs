@@ -10,6 +10,7 @@ use crate::flags;
 use crate::launch_flags::{LaunchFlags, OnUnsupported};
 use crate::libraries::{self, BUILT_IN, Libraries, LibraryError};
 use crate::plugin_file::{self, Interface, PluginError};
+use crate::say;
 use crate::scratch::{self, ScratchError};
 use crate::target::{self, TargetError};
 use dmtcp_protocol::env;
@@ -87,14 +88,14 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let quiet = flags.coordinator.quiet(PROGRAM);
     let note = |message: &str| {
         if quiet < 1 {
-            eprintln!("{PROGRAM}: note: {message}");
+            say::err(format_args!("{PROGRAM}: note: {message}"));
         }
     };
     // clap demands a command.
     let name = flags.command.first().map(OsString::as_os_str).unwrap_or_default();
     let program = target::find(name)?;
     if let (Some(warning), 0..=1) = (target::examine(&program)?, quiet) {
-        eprintln!("{PROGRAM}: warning: {warning}");
+        say::err(format_args!("{PROGRAM}: warning: {warning}"));
     }
     if flags.gzip || flags.compress.is_some() {
         note("images are not compressed in this version");

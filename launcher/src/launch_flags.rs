@@ -17,7 +17,12 @@ pub enum OnUnsupported {
 
 /// Runs a program so that it can be checkpointed.
 #[derive(Parser, Debug)]
-#[command(name = "dmtcp_launch", version, disable_help_flag = true)]
+#[command(
+    name = "dmtcp_launch",
+    version,
+    disable_help_flag = true,
+    override_usage = "dmtcp_launch [OPTIONS] [--] PROGRAM [ARGUMENT]..."
+)]
 pub struct LaunchFlags {
     /// Which coordinator.
     #[command(flatten)]

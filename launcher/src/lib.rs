@@ -25,6 +25,7 @@ pub mod launch_flags;
 pub mod libraries;
 pub mod plugin_file;
 pub mod report;
+pub mod say;
 pub mod scratch;
 mod start;
 pub mod target;

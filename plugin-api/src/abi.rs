@@ -103,11 +103,14 @@ pub enum Event {
     Restart = 18,
     /// The application runs again.
     Running = 19,
+    /// After a restart, before RESTART: memory stands, and the calling thread still shares the application's table of
+    /// descriptors. For what belongs to that table and any close would drop: POSIX locks. Open nothing.
+    Placed = 100,
 }
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Init,
         Self::Exit,
         Self::PreSuspend,
@@ -115,7 +118,13 @@ impl Event {
         Self::Resume,
         Self::Restart,
         Self::Running,
+        Self::Placed,
     ];
+
+    /// Whether hooks run in reverse: the plugin that is outermost before a checkpoint is so after it.
+    pub const fn is_reverse(self) -> bool {
+        matches!(self, Self::Exit | Self::Resume | Self::Restart)
+    }
 }
 
 /// Payload of INIT.

@@ -90,7 +90,7 @@ pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
     }
     let mut hooks: Vec<&Hook> = inventory::iter::<Hook>.into_iter().filter(|h| h.event == event).collect();
     hooks.sort_by_key(|h| h.priority);
-    if matches!(event, Event::Resume | Event::Restart | Event::Exit) {
+    if event.is_reverse() {
         hooks.reverse();
     }
     for hook in hooks {

@@ -295,6 +295,13 @@ pub fn pid() -> i32 {
     done(unsafe { syscall!(Sysno::getpid) }).unwrap_or(0) as i32
 }
 
+/// getuid, geteuid, getgid, getegid.
+pub fn user_ids() -> [u32; 4] {
+    // SAFETY: no arguments; the calls cannot fail.
+    let id = |number| done(unsafe { syscalls::raw_syscall!(number) }.try_into_result()).unwrap_or(0) as u32;
+    [Sysno::getuid, Sysno::geteuid, Sysno::getgid, Sysno::getegid].map(id)
+}
+
 /// sched_yield.
 pub fn yield_cpu() {
     // SAFETY: no arguments.
@@ -335,6 +342,36 @@ pub fn same_description(first: (i32, i32), second: (i32, i32)) -> Result<bool> {
     const KCMP_FILE: i32 = 0;
     // SAFETY: no memory is passed.
     done(unsafe { syscall!(Sysno::kcmp, first.0, second.0, KCMP_FILE, first.1, second.1) }).map(|n| n == 0)
+}
+
+/// kcmp(2), KCMP_EPOLL_TFD: whether `number` of a task is the description that its descriptor `epoll` watches under the
+/// number `added`; `which` counts among several entries of that number.
+pub fn watched_by_epoll(task: i32, epoll: i32, number: i32, added: i32, which: u32) -> Result<bool> {
+    const KCMP_EPOLL_TFD: i32 = 7;
+    let slot = [epoll as u32, added as u32, which];
+    // SAFETY: the slot lives over the call and has the three fields of `struct kcmp_epoll_slot`.
+    done(unsafe { syscall!(Sysno::kcmp, task, task, KCMP_EPOLL_TFD, number, slot.as_ptr()) }).map(|n| n == 0)
+}
+
+const SECOND: u64 = 1_000_000_000;
+
+fn timespec(nanoseconds: u64) -> libc::timespec {
+    libc::timespec { tv_sec: (nanoseconds / SECOND) as i64, tv_nsec: (nanoseconds % SECOND) as i64 }
+}
+
+/// timerfd_gettime: nanoseconds left. Brings the timer's count of expirations up to date.
+pub fn timer_left(number: i32) -> Result<u64> {
+    let mut out = libc::itimerspec { it_interval: timespec(0), it_value: timespec(0) };
+    // SAFETY: `out` is a valid itimerspec.
+    done(unsafe { syscall!(Sysno::timerfd_gettime, number, &raw mut out) })?;
+    Ok(out.it_value.tv_sec as u64 * SECOND + out.it_value.tv_nsec as u64)
+}
+
+/// timerfd_settime; times in nanoseconds.
+pub fn set_timer(number: i32, flags: i32, value: u64, interval: u64) -> Result<()> {
+    let new = libc::itimerspec { it_interval: timespec(interval), it_value: timespec(value) };
+    // SAFETY: `new` lives over the call.
+    done(unsafe { syscall!(Sysno::timerfd_settime, number, flags, &raw const new, 0) }).map(drop)
 }
 
 /// Sleeps for so many nanoseconds; returns early when a signal comes.

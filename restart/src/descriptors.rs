@@ -5,7 +5,7 @@
 //! whatever of ours is there moves. In the end everything that was neither announced nor is ours is closed.
 
 use nix::fcntl::{FcntlArg, fcntl};
-use std::cell::RefCell;
+use std::cell::{Cell, RefCell};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{BorrowedFd, FromRawFd, IntoRawFd, OwnedFd, RawFd};
@@ -20,6 +20,7 @@ pub struct Descriptors {
     own: RefCell<Vec<RawFd>>,
     objects: RefCell<BTreeMap<u64, Handle>>,
     placed: RefCell<BTreeSet<RawFd>>,
+    announced: Cell<bool>,
 }
 
 const CLOSED: RawFd = -1;
@@ -55,6 +56,11 @@ impl Descriptors {
         self.objects.borrow().iter().map(|(object, handle)| (*object, self.number(*handle))).collect()
     }
 
+    /// All created objects.
+    pub fn object_handles(&self) -> Vec<Handle> {
+        self.objects.borrow().values().copied().collect()
+    }
+
     /// Closes one.
     pub fn close(&self, handle: Handle) {
         let number = std::mem::replace(&mut self.own.borrow_mut()[handle.0], CLOSED);
@@ -62,6 +68,11 @@ impl Descriptors {
             // SAFETY: the list owns its descriptors, and the entry is gone.
             drop(unsafe { OwnedFd::from_raw_fd(number) });
         }
+    }
+
+    /// The numbers that plugins have announced.
+    pub fn announced(&self) -> Vec<RawFd> {
+        self.placed.borrow().iter().copied().collect()
     }
 
     /// Closes all but these.
@@ -76,6 +87,7 @@ impl Descriptors {
 
     /// Moves everything of ours off these numbers, and remembers that they will be in use.
     pub fn keep_clear(&self, numbers: &[RawFd]) -> io::Result<()> {
+        self.announced.set(true);
         self.placed.borrow_mut().extend(numbers);
         let placed = self.placed.borrow();
         for number in self.own.borrow_mut().iter_mut().filter(|number| placed.contains(number)) {
@@ -104,7 +116,7 @@ impl Descriptors {
     /// cares for descriptors: then the process goes on with the standard streams that are there.
     pub fn close_strangers(&self) {
         let mut keep: BTreeSet<RawFd> = self.placed.borrow().clone();
-        if keep.is_empty() {
+        if !self.announced.get() {
             keep.extend([0, 1, 2]);
         }
         keep.extend(self.own.borrow().iter().copied());

@@ -63,6 +63,11 @@ pub fn current() -> std::io::Result<Vec<Mapping>> {
     ))
 }
 
+/// The mappings of another process.
+pub fn of_process(pid: i32) -> std::io::Result<Vec<Mapping>> {
+    Ok(parse(&std::fs::read_to_string(format!("/proc/{pid}/maps"))?))
+}
+
 /// The mappings in the text of /proc/PID/maps.
 fn parse(text: &str) -> Vec<Mapping> {
     text.lines()

@@ -25,7 +25,10 @@ impl Holes {
             let start = match lseek(file, at as i64, Whence::SeekData) {
                 Ok(start) => start as u64,
                 Err(nix::Error::ENXIO) => break,
-                Err(_) => return Self { data: vec![first..end] },
+                Err(_) => {
+                    holes.add(first..end);
+                    return holes;
+                }
             };
             let stop = lseek(file, start as i64, Whence::SeekHole).map_or(end, |stop| stop as u64);
             holes.add(start..stop.min(end));

@@ -95,15 +95,14 @@ impl HostState {
         self.image_handles[index]
     }
 
-    /// The copies of the standard streams.
-    pub fn inherited(&self) -> Vec<Handle> {
-        self.inherited.iter().flatten().copied().collect()
+    /// The copy of a standard stream; none if it was closed.
+    pub fn inherited_handle(&self, number: RawFd) -> Option<Handle> {
+        *self.inherited.get(usize::try_from(number).ok()?)?
     }
 
-    /// The number of the copy of a standard stream, -1: it was closed.
+    /// Its number; -1 if it was closed.
     pub fn inherited_number(&self, number: RawFd) -> RawFd {
-        let handle = usize::try_from(number).ok().and_then(|number| *self.inherited.get(number)?);
-        handle.map_or(-1, |handle| self.descriptors.number(handle))
+        self.inherited_handle(number).map_or(-1, |handle| self.descriptors.number(handle))
     }
 
     /// The ids that were asked for.
@@ -183,11 +182,8 @@ extern "C" fn object(context: *mut (), number: u64) -> RawFd {
 }
 
 extern "C" fn keep_clear(context: *mut (), numbers: *const RawFd, count: usize) -> bool {
-    if count == 0 {
-        return true;
-    }
-    // SAFETY: a plugin passes an array of this length.
-    let numbers = unsafe { std::slice::from_raw_parts(numbers, count) };
+    // SAFETY: a plugin passes an array of this length; an empty one may be anywhere.
+    let numbers = if count == 0 { &[] } else { unsafe { std::slice::from_raw_parts(numbers, count) } };
     state(context).descriptors.keep_clear(numbers).is_ok()
 }
 

@@ -2,6 +2,7 @@
 //!
 //! Each returns errors as [`io::Error`]; none keeps state.
 
+use bytemuck::{Pod, Zeroable};
 use dmtcp_protocol::env;
 use std::io;
 use std::ops::Range;
@@ -9,7 +10,7 @@ use std::os::fd::RawFd;
 
 /// `struct clone_args` of clone3(2).
 #[repr(C)]
-#[derive(Debug, Default, Clone, Copy)]
+#[derive(Debug, Default, Clone, Copy, Pod, Zeroable)]
 pub struct CloneArgs {
     /// CLONE_*.
     pub flags: u64,
@@ -138,6 +139,32 @@ pub fn unregister_rseq() {
         // SAFETY: taking the registration away changes no memory but the area itself.
         if unsafe { libc::syscall(libc::SYS_rseq, area, length, UNREGISTER, SIGNATURE) } == 0 {
             return;
+        }
+    }
+}
+
+/// Whether the calling thread has a capability, seen from its own user namespace.
+pub fn has_capability(number: u32) -> bool {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0u32];
+    let mut data = [0u32; 6];
+    // SAFETY: the kernel reads 8 bytes and writes 24.
+    let done = unsafe { libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) };
+    done == 0 && data[3 * (number as usize / 32)] & (1 << (number % 32)) != 0
+}
+
+/// Lets a capability survive an exec, if the calling thread has it: without this only root keeps any.
+pub fn keep_capability_over_exec(number: u32) {
+    const VERSION_3: u32 = 0x2008_0522;
+    let header = [VERSION_3, 0u32];
+    let mut data = [0u32; 6];
+    let word = 3 * (number as usize / 32);
+    // SAFETY: the kernel reads the header, and writes or reads 24 bytes. What is not permitted is refused.
+    unsafe {
+        if libc::syscall(libc::SYS_capget, header.as_ptr(), data.as_mut_ptr()) == 0 {
+            data[word + 2] |= data[word + 1] & (1 << (number % 32));
+            libc::syscall(libc::SYS_capset, header.as_ptr(), data.as_ptr());
+            libc::prctl(libc::PR_CAP_AMBIENT, libc::PR_CAP_AMBIENT_RAISE, number, 0, 0);
         }
     }
 }

@@ -8,6 +8,7 @@
 //! ```
 
 use crate::gaps::TOP;
+use crate::kernel::CloneArgs;
 use crate::table::{Arg, Table};
 use crate::vdso;
 use dmtcp_image::record::{Region, Restore, flag, kind};
@@ -24,7 +25,7 @@ pub enum Source {
     Fresh(Vec<FromImage>),
 }
 
-/// A run of bytes that is mapped from the image.
+/// A run of bytes of the image.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct FromImage {
     /// Where it goes.
@@ -86,6 +87,10 @@ pub struct Layout<'a> {
     pub image: RawFd,
     /// Descriptors that are closed when memory stands, in this order.
     pub close: &'a [RawFd],
+    /// Tasks that the stub makes itself: how, their ids if they shall have certain ones, their slots.
+    pub tasks: Vec<(CloneArgs, Option<i32>, u64)>,
+    /// Descriptors that get their close-on-exec flag.
+    pub close_on_exec: &'a [RawFd],
     /// Soft and hard limit of descriptors that the process goes on with.
     pub descriptor_limit: [u64; 2],
 }
@@ -131,12 +136,13 @@ impl Layout<'_> {
     /// The operations.
     pub fn table(&self) -> Table {
         let mut table = Table::default();
+        for (args, tid, slot) in &self.tasks {
+            make_task(&mut table, *args, *tid, *slot);
+        }
         self.unmap(&mut table);
         self.vdso_aside(&mut table);
         for placement in self.placements {
-            if let Source::Fresh(extents) = &placement.source {
-                self.map(&mut table, placement, extents);
-            }
+            self.map(&mut table, placement);
         }
         for placement in self.placements {
             if let Source::Staged(from) = placement.source {
@@ -153,6 +159,10 @@ impl Layout<'_> {
         for placement in self.placements {
             self.lock(&mut table, &placement.region);
         }
+        for descriptor in self.close_on_exec {
+            let values = [*descriptor as u64, libc::F_SETFD as u64, libc::FD_CLOEXEC as u64];
+            table.may(libc::SYS_fcntl, &values.map(Arg::Value));
+        }
         for descriptor in self.close {
             table.may(libc::SYS_close, &[Arg::Value(*descriptor as u64)]);
         }
@@ -168,9 +178,10 @@ impl Layout<'_> {
             }
         }
         kept.extend(self.current_vdso.iter().flat_map(vdso::Current::parts));
+        kept.push(TOP..TOP);
         kept.sort_by_key(|range| range.start);
         let mut at = 0;
-        for range in kept.into_iter().chain([TOP..TOP]) {
+        for range in kept {
             if range.start > at {
                 let what = format!("unmapping {at:x}-{:x}", range.start);
                 table.must(libc::SYS_munmap, &[Arg::Value(at), Arg::Value(range.start - at)], &what);
@@ -179,41 +190,27 @@ impl Layout<'_> {
         }
     }
 
-    fn map(&self, table: &mut Table, placement: &Placement, extents: &[FromImage]) {
+    /// Maps a region that is not staged.
+    fn map(&self, table: &mut Table, placement: &Placement) {
+        let Source::Fresh(extents) = &placement.source else { return };
         let region = &placement.region;
         let length = region.end - region.start;
         let what = format!("mapping {:x}-{:x}", region.start, region.end);
-        let anonymous = |flags: i32| {
-            let flags = flags | libc::MAP_ANONYMOUS | libc::MAP_FIXED;
-            [
-                Arg::Value(region.start),
-                Arg::Value(length),
-                Arg::Value(u64::from(region.prot)),
-                Arg::Value(flags as u64),
-                Arg::Value(u64::MAX),
-                Arg::Value(0),
-            ]
-        };
+        let anonymous = libc::MAP_ANONYMOUS;
         if region.kind == kind::EMPTY {
-            table.or_else(libc::SYS_mmap, &anonymous(MAP_DROPPABLE | libc::MAP_NORESERVE), 1);
+            let flags = MAP_DROPPABLE | libc::MAP_NORESERVE | anonymous;
+            table.or_else(libc::SYS_mmap, &mmap(region, region.start, length, flags, -1, 0), 1);
         }
-        table.must(libc::SYS_mmap, &anonymous(libc::MAP_PRIVATE | map_flags(region)), &what);
+        let flags = libc::MAP_PRIVATE | map_flags(region) | anonymous;
+        table.must(libc::SYS_mmap, &mmap(region, region.start, length, flags, -1, 0), &what);
         for extent in extents {
             let what = format!("mapping {:x} from the image", extent.address);
-            let flags = libc::MAP_PRIVATE | libc::MAP_FIXED | (map_flags(region) & libc::MAP_NORESERVE);
-            let args = [
-                Arg::Value(extent.address),
-                Arg::Value(extent.length),
-                Arg::Value(u64::from(region.prot)),
-                Arg::Value(flags as u64),
-                Arg::Value(self.image as u64),
-                Arg::Value(extent.offset),
-            ];
+            let flags = libc::MAP_PRIVATE | (map_flags(region) & libc::MAP_NORESERVE);
+            let args = mmap(region, extent.address, extent.length, flags, self.image, extent.offset);
             table.must(libc::SYS_mmap, &args, &what);
         }
         for advice in advice(region.flags) {
-            let args = [Arg::Value(region.start), Arg::Value(length), Arg::Value(advice as u64)];
-            table.may(libc::SYS_madvise, &args);
+            table.may(libc::SYS_madvise, &[region.start, length, advice as u64].map(Arg::Value));
         }
     }
 
@@ -305,6 +302,27 @@ impl Layout<'_> {
             table.may(libc::SYS_mlock2, &args);
         }
     }
+}
+
+/// Arguments of mmap(2) for a part of a region.
+fn mmap(region: &Region, start: u64, length: u64, flags: i32, file: RawFd, offset: u64) -> [Arg; 6] {
+    let flags = (flags | libc::MAP_FIXED) as u64;
+    [start, length, u64::from(region.prot), flags, file as i64 as u64, offset].map(Arg::Value)
+}
+
+fn make_task(table: &mut Table, args: CloneArgs, tid: Option<i32>, slot: u64) {
+    let bytes = |args: CloneArgs| bytemuck::bytes_of(&args).to_vec();
+    let args = match tid {
+        Some(tid) => Arg::BytesWithPointer {
+            bytes: bytes(CloneArgs { set_tid_size: 1, ..args }),
+            pointer: std::mem::offset_of!(CloneArgs, set_tid),
+            target: tid.to_le_bytes().to_vec(),
+        },
+        None => Arg::Bytes(bytes(args)),
+    };
+    let rest = [size_of::<CloneArgs>() as u64, 0, 0, 0, slot].map(Arg::Value);
+    let list: Vec<Arg> = std::iter::once(args).chain(rest).collect();
+    table.must(libc::SYS_clone3, &list, "making a thread");
 }
 
 fn remap(table: &mut Table, from: Range<u64>, to: u64, what: &str) {

@@ -17,6 +17,7 @@ pub mod gaps;
 pub mod holes;
 pub mod host;
 pub mod images;
+pub mod inject;
 pub mod inspect;
 pub mod kernel;
 pub mod layout;

@@ -192,10 +192,10 @@ fn init(restoration: &Restoration<'_>, ids: Option<&[i32]>, control: OwnedFd) ->
         (Err(error), _) => {
             let errno = match &error {
                 SpawnError::Ids(error) => error.raw_os_error().unwrap_or(libc::EIO),
-                SpawnError::Kernel(_) | SpawnError::Said => 0,
+                SpawnError::Kernel(_) | SpawnError::Inject(_) | SpawnError::Said => 0,
             };
             send(control, Message::NotMade(errno));
-            if let SpawnError::Kernel(_) = error {
+            if let SpawnError::Kernel(_) | SpawnError::Inject(_) = error {
                 report::die(restoration.plugins.stderr(), error);
             }
             std::process::exit(1)

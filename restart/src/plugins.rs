@@ -135,14 +135,14 @@ impl Plugins {
         self.host.image_handle(index)
     }
 
-    /// The standard streams that the program was started with.
-    pub fn inherited(&self) -> Vec<Handle> {
-        self.host.inherited()
-    }
-
     /// Where messages go, whatever descriptor 2 is by now.
     pub fn stderr(&self) -> i32 {
         self.host.inherited_number(2)
+    }
+
+    /// The descriptor that messages go to.
+    pub fn stderr_handle(&self) -> Option<Handle> {
+        self.host.inherited_handle(2)
     }
 
     /// The ids that a plugin wants for a process: pid first.

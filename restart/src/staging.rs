@@ -18,7 +18,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
-use std::os::unix::fs::FileExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Why memory cannot be staged.
@@ -78,7 +78,7 @@ const HUGE: u64 = 1 << 30;
 
 /// A run of an image to be read: one chunk of an extent, for this place.
 struct Job {
-    extent: usize,
+    extent: Extent,
     chunk: u64,
     to: u64,
     /// The place is a mapping of a file: only what differs is written.
@@ -90,31 +90,29 @@ pub struct Stage<'a> {
     /// The image.
     pub image: &'a Image,
     /// Its file, by the number that it has now.
-    pub file: RawFd,
+    file: RawFd,
     /// Whether memory is mapped from the image and not read.
     pub lazy: bool,
     /// Objects that plugins made, by their number.
-    pub objects: BTreeMap<u64, RawFd>,
+    objects: BTreeMap<u64, RawFd>,
+    /// The extents of memory, by address.
+    memory: Vec<Extent>,
 }
 
-fn is_special(image: &Image, region: &Region) -> bool {
-    matches!(region.kind, kind::VDSO | kind::VVAR) || image.name(region) == "[vsyscall]"
-}
+impl<'a> Stage<'a> {
+    /// Memory of this image, whose file must stay open under this number.
+    pub fn new(image: &'a Image, file: RawFd, lazy: bool, objects: BTreeMap<u64, RawFd>) -> Self {
+        let memory = image.extents.iter().filter(|extent| extent.address != 0).copied().collect();
+        Self { image, file, lazy, objects, memory }
+    }
 
-impl Stage<'_> {
     /// Stages all memory of the image.
     pub fn all(&self, gaps: &mut Gaps) -> Result<Vec<Placement>, StageError> {
         let mut placements = Vec::with_capacity(self.image.regions.len());
         let mut jobs = Vec::new();
-        let mut next = 0;
-        for region in &self.image.regions {
-            let extents = self.extents(region, &mut next);
-            if is_special(self.image, region) {
-                continue;
-            }
-            let source = self.source(region, extents, gaps, &mut jobs)?;
-            let anon_name = self.image.name(region).strip_prefix("[anon:").and_then(|name| name.strip_suffix(']'));
-            placements.push(Placement { region: *region, anon_name: anon_name.map(str::to_owned), source });
+        for region in self.regions() {
+            let source = self.source(region, gaps, &mut jobs)?;
+            placements.push(Placement { region: *region, anon_name: self.anon_name(region), source });
         }
         self.fill(&jobs)?;
         for placement in &placements {
@@ -123,29 +121,82 @@ impl Stage<'_> {
         Ok(placements)
     }
 
-    /// All bytes of a small region, checked.
-    pub fn bytes(&self, region: &Region) -> Result<Vec<u8>, StageError> {
+    /// The regions that are memory of the process and not of the kernel.
+    pub fn regions(&self) -> impl Iterator<Item = &Region> {
+        let special = |region: &Region| {
+            matches!(region.kind, kind::VDSO | kind::VVAR) || self.image.name(region) == "[vsyscall]"
+        };
+        self.image.regions.iter().filter(move |region| !special(region))
+    }
+
+    /// NAME of a region that is called `[anon:NAME]`.
+    pub fn anon_name(&self, region: &Region) -> Option<String> {
+        let name = self.image.name(region).strip_prefix("[anon:")?.strip_suffix(']')?;
+        Some(name.to_owned())
+    }
+
+    /// The descriptor of the object that a region is shared with.
+    pub fn object(&self, region: &Region) -> Result<RawFd, StageError> {
+        let no_object = || StageError::NoObject { start: region.start, name: self.image.name(region).into() };
+        self.objects.get(&region.object).copied().ok_or_else(no_object)
+    }
+
+    /// Takes addresses for a region, so that moving it will be free.
+    pub fn room(&self, region: &Region, gaps: &mut Gaps) -> Result<u64, StageError> {
+        let length = region.end - region.start;
+        let modulus = if length >= HUGE { HUGE } else { MODULUS };
+        gaps.take(length, region.start, modulus).ok_or(StageError::NoRoom { start: region.start, length })
+    }
+
+    /// What the image has of a region.
+    pub fn runs(&self, region: &Region) -> Vec<FromImage> {
+        let run = |e: &Extent| FromImage { address: e.address, length: e.length, offset: e.offset };
+        self.extents(region).iter().map(run).collect()
+    }
+
+    /// Calls `f` with the address and the bytes of each checked chunk of a region that is not all zeros.
+    pub fn each_data<E: From<StageError>>(
+        &self,
+        region: &Region,
+        mut f: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
         // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
-        let mut bytes = vec![0; (region.end - region.start) as usize];
-        for extent in self.image.extents.iter().filter(|e| (region.start..region.end).contains(&e.address)) {
-            for (index, chunk) in (0..).zip(
-                bytes[(extent.address - region.start) as usize..][..extent.length as usize].chunks_mut(CHUNK as usize),
-            ) {
-                file.read_exact_at(chunk, extent.offset + index * CHUNK).map_err(StageError::Read)?;
+        let mut buffer = vec![0; CHUNK as usize];
+        for extent in self.extents(region) {
+            for index in 0..extent.length.div_ceil(CHUNK) {
+                let at = index * CHUNK;
+                let chunk = &mut buffer[..CHUNK.min(extent.length - at) as usize];
+                file.read_exact_at(chunk, extent.offset + at).map_err(StageError::Read)?;
                 if !self.image.chunk_is_right(extent, index, chunk) {
-                    return Err(StageError::Damaged { address: extent.address + index * CHUNK });
+                    return Err(StageError::Damaged { address: extent.address + at }.into());
                 }
+                sum::for_each_run(chunk, |offset, run| f(extent.address + at + offset as u64, run))?;
             }
         }
+        Ok(())
+    }
+
+    /// The bytes of the vdso that the process had.
+    pub fn vdso_bytes(&self) -> Result<Option<Vec<u8>>, StageError> {
+        let region = self.image.regions.iter().find(|region| region.kind == kind::VDSO);
+        region.map(|region| self.bytes(region)).transpose()
+    }
+
+    /// All bytes of a small region, checked.
+    fn bytes(&self, region: &Region) -> Result<Vec<u8>, StageError> {
+        let mut bytes = vec![0; (region.end - region.start) as usize];
+        self.each_data(region, |address, run| -> Result<(), StageError> {
+            bytes[(address - region.start) as usize..][..run.len()].copy_from_slice(run);
+            Ok(())
+        })?;
         Ok(bytes)
     }
 
     /// Stages a region with these bytes; the value is where.
     pub fn bring(&self, region: &Region, bytes: &[u8], gaps: &mut Gaps) -> Result<u64, StageError> {
         let length = region.end - region.start;
-        let no_room = StageError::NoRoom { start: region.start, length };
-        let at = gaps.take(length, region.start, MODULUS).ok_or(no_room)?;
+        let at = self.room(region, gaps)?;
         let failed = |error| self.map_error(region, error);
         kernel::map_anonymous(at, length, libc::PROT_READ | libc::PROT_WRITE, 0).map_err(failed)?;
         // SAFETY: the mapping was just made, is writable, and as long as the region whose bytes these are.
@@ -158,53 +209,30 @@ impl Stage<'_> {
         StageError::Map { start: region.start, end: region.end, name: self.image.name(region).into(), error }
     }
 
-    /// The indices of a region's extents. Extents come in the order of regions.
-    fn extents(&self, region: &Region, next: &mut usize) -> std::ops::Range<usize> {
-        let all = &self.image.extents;
-        while all.get(*next).is_some_and(|extent| extent.address < region.start) {
-            *next += 1;
-        }
-        let first = *next;
-        while all.get(*next).is_some_and(|extent| extent.address != 0 && extent.address < region.end) {
-            *next += 1;
-        }
-        first..*next
+    /// A region's extents.
+    fn extents(&self, region: &Region) -> &[Extent] {
+        let from = |address: u64| self.memory.partition_point(|extent| extent.address < address);
+        &self.memory[from(region.start)..from(region.end)]
     }
 
-    fn source(
-        &self,
-        region: &Region,
-        extents: std::ops::Range<usize>,
-        gaps: &mut Gaps,
-        jobs: &mut Vec<Job>,
-    ) -> Result<Source, StageError> {
+    fn source(&self, region: &Region, gaps: &mut Gaps, jobs: &mut Vec<Job>) -> Result<Source, StageError> {
         let length = region.end - region.start;
-        let table = &self.image.extents[extents.clone()];
-        let from_file = region.kind == kind::PRIVATE_FILE && !self.lazy;
-        if region.kind != kind::OBJECT && !from_file {
-            if table.is_empty() {
-                return Ok(Source::Fresh(Vec::new()));
-            }
-            if self.lazy {
-                let run = |e: &Extent| FromImage { address: e.address, length: e.length, offset: e.offset };
-                return Ok(Source::Fresh(table.iter().map(run).collect()));
-            }
-        }
         let failed = |error| self.map_error(region, error);
-        let modulus = if length >= HUGE { HUGE } else { MODULUS };
-        let no_room = StageError::NoRoom { start: region.start, length };
-        let at = gaps.take(length, region.start, modulus).ok_or(no_room)?;
         if region.kind == kind::OBJECT {
-            let object = self.objects.get(&region.object).copied();
-            let object = object
-                .ok_or_else(|| StageError::NoObject { start: region.start, name: self.image.name(region).into() })?;
-            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset)
-                .map_err(failed)?;
+            let at = self.room(region, gaps)?;
+            let object = self.object(region)?;
+            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset).map_err(failed)?;
             return Ok(Source::Staged(at));
         }
-        let backed = from_file && self.map_original(region, table, at);
+        let extents = self.extents(region);
+        let from_file = region.kind == kind::PRIVATE_FILE && !self.lazy;
+        if !from_file && (self.lazy || extents.is_empty()) {
+            return Ok(Source::Fresh(self.runs(region)));
+        }
+        let at = self.room(region, gaps)?;
+        let backed = from_file && self.map_original(region, extents, at);
         if !backed {
-            if table.is_empty() {
+            if extents.is_empty() {
                 return Ok(Source::Fresh(Vec::new()));
             }
             let flags = layout::map_flags(region);
@@ -214,11 +242,10 @@ impl Stage<'_> {
         for advice in layout::advice(region.flags) {
             let _ = kernel::advise(at, length, advice);
         }
-        for index in extents {
-            let extent = &self.image.extents[index];
+        for extent in extents {
             for chunk in 0..extent.length.div_ceil(CHUNK) {
                 let to = at + (extent.address - region.start) + chunk * CHUNK;
-                jobs.push(Job { extent: index, chunk, to, backed });
+                jobs.push(Job { extent: *extent, chunk, to, backed });
             }
         }
         Ok(Source::Staged(at))
@@ -229,7 +256,6 @@ impl Stage<'_> {
         let Ok(file) = File::open(self.image.name(region)) else { return false };
         let Ok(meta) = file.metadata() else { return false };
         // A file that was replaced differs in most pages: mapping it would save nothing and show a wrong inode.
-        use std::os::unix::fs::MetadataExt;
         if !meta.is_file() || meta.ino() != region.inode {
             return false;
         }
@@ -274,7 +300,7 @@ impl Stage<'_> {
         // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
         // SAFETY: as above.
-        let holes = Holes::of(unsafe { BorrowedFd::borrow_raw(self.file) }, &self.image.extents);
+        let holes = Holes::of(unsafe { BorrowedFd::borrow_raw(self.file) }, &self.memory);
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), StageError> {
             let mut bounce = Vec::new();
@@ -293,7 +319,7 @@ impl Stage<'_> {
     }
 
     fn read(&self, file: &File, holes: &Holes, job: &Job, bounce: &mut Vec<u8>) -> Result<(), StageError> {
-        let extent = &self.image.extents[job.extent];
+        let extent = &job.extent;
         let at = job.chunk * CHUNK;
         let length = CHUNK.min(extent.length - at);
         // SAFETY: the job's place is a part of a staged mapping, writable, that no other job covers.

@@ -44,12 +44,6 @@ impl Table {
         self.push(number, args, Rule::Must, 0, text.as_bytes());
     }
 
-    /// A read or write that must be whole; its third argument is its length.
-    pub fn whole(&mut self, number: libc::c_long, args: &[Arg], what: &str) {
-        let text = format!("dmtcp_restart: restoring memory failed at {what}: errno ");
-        self.push(number, args, Rule::Whole, 0, text.as_bytes());
-    }
-
     /// An operation that may fail.
     pub fn may(&mut self, number: libc::c_long, args: &[Arg]) {
         self.push(number, args, Rule::May, 0, b"");

@@ -4,8 +4,12 @@
 //! come back as ordinary memory in which each function jumps to its namesake in the new vdso, or makes the system call
 //! itself where there is none.
 
-use crate::gaps::Mapping;
+use crate::gaps::{Gaps, Mapping};
 use crate::kernel;
+use crate::layout::Vdso;
+use dmtcp_image::PAGE;
+use dmtcp_image::read::Image;
+use dmtcp_image::record::{Region, kind};
 use object::{Object, ObjectSymbol};
 use std::ops::Range;
 
@@ -58,6 +62,41 @@ impl Current {
                 && kernel::move_mapping(free..free + length, part.start).is_ok()
         }
     }
+}
+
+/// What is to be done about the vdso.
+#[derive(Debug)]
+pub struct Plan {
+    /// What becomes of the kernel's.
+    pub decision: Vdso,
+    /// The old one, as memory that leads to the kernel's.
+    pub redirected: Option<(Region, Vec<u8>)>,
+}
+
+/// Decides. `old` are the bytes that the process had, `own` is the vdso of the calling process, which is single-threaded,
+/// and `current` that of the process to be restored, which may be another. `None`: the kernel's is in the way of memory.
+pub fn plan(image: &Image, old: Option<Vec<u8>>, own: &Current, current: &Current, gaps: &mut Gaps) -> Option<Plan> {
+    let span = current.span();
+    let in_the_way = image.regions.iter().any(|region| region.start < span.end && span.start < region.end);
+    let same = old.as_deref() == Some(own.bytes())
+        && image.restore.vvar_length == current.vdso.start - span.start
+        && !kernel::forbidden("vdso_move");
+    let free = if same || in_the_way { gaps.take(span.end - span.start, 0, PAGE) } else { None };
+    let free = free.filter(|free| own.can_move(*free));
+    let region = image.regions.iter().find(|region| region.kind == kind::VDSO).copied();
+    if let (true, Some(free), Some(region)) = (same, free, region) {
+        return Some(Plan { decision: Vdso::Move { to: region.start, free }, redirected: None });
+    }
+    let (decision, base) = match free {
+        Some(free) if in_the_way => (Vdso::Aside { free }, free + (current.vdso.start - span.start)),
+        None if in_the_way => return None,
+        _ => (Vdso::Stay, current.vdso.start),
+    };
+    let redirected = region.zip(old).map(|(region, mut bytes)| {
+        redirect(&mut bytes, own.bytes(), base);
+        (region, bytes)
+    });
+    Some(Plan { decision, redirected })
 }
 
 /// An exported function.

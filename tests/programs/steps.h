@@ -26,7 +26,7 @@
 /* The exit status that tests/src/case.rs expects. */
 enum { STATUS = 7 };
 
-/* One line, one write, and the log is not kept open. */
+/* One line, one write, and the log is not kept open; `-` is standard output. */
 MAYBE_UNUSED static void note(const char *format, ...) {
   char line[512];
   va_list args;
@@ -35,9 +35,11 @@ MAYBE_UNUSED static void note(const char *format, ...) {
   va_end(args);
   if (n > (int)sizeof line - 2) n = sizeof line - 2;
   line[n++] = '\n';
-  int fd = open(getenv("STEPS_LOG"), O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
+  const char *path = getenv("STEPS_LOG");
+  int kept = strcmp(path, "-") == 0;
+  int fd = kept ? 1 : open(path, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0644);
   if (fd < 0 || write(fd, line, n) != n) _exit(98);
-  close(fd);
+  if (!kept) close(fd);
 }
 
 #define FAIL(...) do { note("FAIL " __VA_ARGS__); _exit(97); } while (0)

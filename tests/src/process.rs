@@ -5,21 +5,49 @@
 //! the pids of this one, and those are the ones used here.
 
 use anyhow::{Context, Result, bail};
+use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::sys::signal::{Signal, kill};
 use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::Pid;
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
+use std::os::fd::BorrowedFd;
 use std::time::{Duration, Instant};
 
 /// A set of pids, in order.
 pub type Pids = BTreeSet<i32>;
 
-/// State letter and parent of a process, or nothing when it is gone.
+/// State letter and parent of a process, or nothing when it is gone. A process whose main thread alone has ended is
+/// no zombie: its state is that of another thread.
 pub fn state_of(pid: i32) -> Option<(char, i32)> {
-    let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
+    let (state, parent) = read_stat(&format!("/proc/{pid}/stat"))?;
+    if state != 'Z' {
+        return Some((state, parent));
+    }
+    let tasks = fs::read_dir(format!("/proc/{pid}/task")).into_iter().flatten().flatten();
+    let mut others = tasks.filter_map(|x| read_stat(&x.path().join("stat").display().to_string()));
+    Some((others.find(|x| !matches!(x.0, 'Z' | 'X')).map_or('Z', |x| x.0), parent))
+}
+
+fn read_stat(path: &str) -> Option<(char, i32)> {
+    let text = fs::read_to_string(path).ok()?;
     let mut fields = text.rsplit_once(')')?.1.split_whitespace();
     Some((fields.next()?.chars().next()?, fields.next()?.parse().ok()?))
+}
+
+/// Keep descriptors that this process was started with from the programs under test: those see what they open, and
+/// their standard streams.
+pub fn keep_descriptors_private() -> Result<()> {
+    for entry in fs::read_dir("/proc/self/fd")?.flatten() {
+        let fd: i32 = entry.file_name().to_string_lossy().parse()?;
+        if fd > 2 {
+            // SAFETY: the number is open, or was a moment ago: the descriptor of this directory itself is among them.
+            // It is used for one fcntl, which fails on a number that is closed, and is never closed here.
+            let fd = unsafe { BorrowedFd::borrow_raw(fd) };
+            let _ = fcntl(fd, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC));
+        }
+    }
+    Ok(())
 }
 
 /// The command line of a process, for people.

@@ -118,7 +118,10 @@ impl Program {
             Kind::Compiled(compiler) => {
                 let built = self.build(compiler)?;
                 let copy = directory.join(stem(&self.source));
-                fs::copy(built, &copy)?;
+                // A copy that is there may be running, and cannot be written then.
+                if !copy.exists() {
+                    fs::copy(built, &copy)?;
+                }
                 vec![copy.display().to_string()]
             }
             Kind::Java(options) => {

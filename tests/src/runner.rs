@@ -83,7 +83,7 @@ fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
         return ExitCode::FAILURE;
     };
     let root = std::env::temp_dir().join(format!("dmtcp-test.{}.{}", std::process::id(), wanted.replace("::", ".")));
-    if let Err(error) = process::adopt() {
+    if let Err(error) = process::adopt().and_then(|()| process::keep_descriptors_private()) {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }

@@ -57,6 +57,7 @@ pub struct Scenario {
     required: BTreeSet<String>,
     fresh: bool,
     steps_on_stdout: bool,
+    output_in_pipe: bool,
     others: Vec<(Option<Child>, Option<Coordinator>)>,
 }
 
@@ -87,6 +88,7 @@ impl Scenario {
             required: BTreeSet::new(),
             fresh: false,
             steps_on_stdout: false,
+            output_in_pipe: false,
             others: Vec::new(),
         })
     }
@@ -121,10 +123,17 @@ impl Scenario {
         self.root.join("logs").join(format!("output.{}", self.run))
     }
 
-    /// Let the program write its steps to its standard output: each restart then has a log of its own.
+    /// Let standard output and error lead into a pipe, as from a terminal or a batch system: a restarted program then
+    /// writes to whoever restarted it. Else they are a file, which belongs to the program's state as any other.
+    pub fn output_in_pipe(&mut self) {
+        self.output_in_pipe = true;
+    }
+
+    /// Let the program write its steps to its standard output, a pipe: each restart then has a log of its own.
     pub fn steps_on_stdout(&mut self) {
+        self.output_in_pipe();
         self.steps_on_stdout = true;
-        self.set_env("STEPS_LOG", "/dev/stdout");
+        self.set_env("STEPS_LOG", "-");
     }
 
     /// Set a variable for everything that is started from now on.
@@ -191,7 +200,14 @@ impl Scenario {
         let path = self.output_file();
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
         self.run_as.own(&path)?;
-        command.stdout(file.try_clone()?).stderr(file);
+        if self.output_in_pipe {
+            let (mut reader, writer) = std::io::pipe()?;
+            let mut file = file;
+            std::thread::spawn(move || std::io::copy(&mut reader, &mut file));
+            command.stdout(writer.try_clone()?).stderr(writer);
+        } else {
+            command.stdout(file.try_clone()?).stderr(file);
+        }
         self.front = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
         Ok(())
     }

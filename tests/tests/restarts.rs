@@ -178,20 +178,36 @@ fn unsupported(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
-/// The streams that a restart took from the restarter: nothing that was printed is lost or doubled.
-fn standard_streams(s: &mut Scenario) -> Result<()> {
+/// What `standard_streams.c` printed in all: nothing lost, nothing doubled.
+fn check_printed(output: &str) -> Result<()> {
+    let ours = |x: &&str| x.starts_with("line ") || *x == "begin" || *x == "end";
+    let printed: Vec<&str> = output.lines().filter(ours).collect();
+    let mut want = vec!["begin".to_string()];
+    want.extend((1..printed.len().saturating_sub(1)).map(|i| format!("line {}", i * 8)));
+    want.push("end".into());
+    ensure!(printed == want, "what was printed: {output:?}");
+    ensure!(output.contains("complaint"), "nothing on standard error: {output:?}");
+    Ok(())
+}
+
+/// A pipe as standard output is the restarter's after a restart; what was buffered before comes out there.
+fn output_to_the_restarter(s: &mut Scenario) -> Result<()> {
+    s.output_in_pipe();
     s.three_generations(10)?;
     s.finish(STATUS)?;
-    let output = fs::read_to_string(s.output_file())?;
-    let printed: Vec<&str> =
-        output.lines().filter(|x| x.starts_with("line ") || *x == "begin" || *x == "end").collect();
-    let lines = printed.len().saturating_sub(2);
-    let mut want = vec!["begin".to_string()];
-    want.extend((1..=lines).map(|i| format!("line {}", i * 8)));
-    want.push("end".into());
-    ensure!(printed == want, "the last restart's standard output is {output:?}");
-    ensure!(output.contains("complaint"), "nothing on the last restart's standard error");
-    Ok(())
+    let file = s.output_file();
+    wait::until(10, "the last word on standard error", || {
+        Ok(fs::read_to_string(&file)?.contains("complaint").then_some(()))
+    })?;
+    check_printed(&fs::read_to_string(&file)?)
+}
+
+/// A file as standard output stays that file.
+fn output_in_a_file(s: &mut Scenario) -> Result<()> {
+    let first = s.output_file();
+    s.three_generations(10)?;
+    s.finish(STATUS)?;
+    check_printed(&fs::read_to_string(first)?)
 }
 
 /// The image is an ELF core that gdb opens with the program's own functions on the stacks.
@@ -225,6 +241,7 @@ fn core_alone(s: &mut Scenario) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    let streams = || Program::c("standard_streams.c", &[]);
     let holder = Program::c("unsupported.c", &[]).args(&["io_uring"]);
     let fallback = |name: &str, forbidden: &'static str| {
         Case::flow(name, python(), move |s| {
@@ -248,7 +265,8 @@ fn main() -> ExitCode {
         Case::flow("unsupported_descriptor_is_named", holder, unsupported)
             .options(&["--on-unsupported", "fail"])
             .only(RunAs::Root),
-        Case::flow("standard_streams_go_to_the_restarter", Program::c("standard_streams.c", &[]), standard_streams),
+        Case::flow("output_in_a_pipe_goes_to_the_restarter", streams(), output_to_the_restarter),
+        Case::flow("output_in_a_file_stays_there", streams(), output_in_a_file),
         Case::flow("image_is_a_core_file", threads(), core_file).streams(8).sampled_as(RunAs::Root),
         Case::flow("core_alone_without_plugins", threads(), core_alone)
             .streams(8)

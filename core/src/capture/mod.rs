@@ -17,7 +17,6 @@ use crate::host::description::Description;
 use crate::threads::{self, slot::Slot};
 use dmtcp_image::plan::{Contents, Plan, Source};
 use dmtcp_image::record::{Region, Restore, Thread, flag, kind};
-use dmtcp_image::CHUNK;
 use dmtcp_plugin_api::{proc_files, sys};
 use maps::Mapping;
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -73,12 +72,18 @@ pub struct Facts {
     pub checkpoint_slot: &'static Slot,
 }
 
-/// Extents smaller than this are copied before they are summed and written: they may hold thread control blocks, whose
-/// rseq area the kernel writes when it moves a parked thread.
-const SMALL: u64 = CHUNK;
-
-fn overlaps(mapping: &Mapping, range: (u64, u64)) -> bool {
-    mapping.start < range.1 && range.0 < mapping.end
+/// Ranges that change while the image is written: this thread's stack, and the rseq areas of parked threads, which the
+/// kernel writes when it moves one to another CPU.
+pub fn volatile(own: &OwnMemory) -> Vec<(u64, u64)> {
+    let mut out = vec![own.stack];
+    for slot in threads::parked() {
+        // SAFETY: the thread is parked.
+        let area = unsafe { slot.saved() }.rseq;
+        if area != 0 {
+            out.push((area, area + threads::RSEQ_LENGTH as u64));
+        }
+    }
+    out
 }
 
 fn region_kind(mapping: &Mapping, claimed: bool) -> u32 {
@@ -139,7 +144,6 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
             name_length: mapping.name.len() as u32,
         });
         contents.names.extend_from_slice(&mapping.name);
-        let volatile = overlaps(mapping, own.stack);
         let plain = kind == kind::ANONYMOUS && mapping.prot & 1 != 0 && mapping.flags & flag::GUARDS == 0;
         let mut store = |start: u64, end: u64| {
             if start < own.buffer.1 && own.buffer.0 < end {
@@ -151,8 +155,7 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
                 }
                 return;
             }
-            let copy = volatile || !plain || end - start < SMALL;
-            contents.extents.push((Source { address: start, length: end - start, copy }, false));
+            contents.extents.push((Source { address: start, length: end - start, copy: !plain }, false));
         };
         match kind {
             kind::VDSO | kind::PRIVATE_FILE => store(mapping.start, mapping.end),
@@ -170,18 +173,8 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     restore.xstate_size = notes::threads(&parked, &mut contents.debugger);
     notes::process(&mappings, &parked, &mut contents.debugger);
     contents.restore = Some(restore);
-    let mut plan = Plan::new(&contents);
+    let plan = Plan::new(&contents);
     description.sections = contents.sections;
-    // The writer fills the plan's own tables while it writes: memory that holds them is copied first.
-    let own_tables = [
-        (plan.sums.as_ptr() as u64, plan.sums.len() as u64 * 8),
-        (plan.trailer.as_ptr() as u64, plan.trailer.len() as u64),
-    ];
-    for (source, _) in &mut plan.extents {
-        if own_tables.iter().any(|t| t.0 < source.address + source.length && source.address < t.0 + t.1) {
-            source.copy = true;
-        }
-    }
     Ok((plan, text))
 }
 

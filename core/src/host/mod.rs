@@ -5,6 +5,7 @@ pub mod description;
 mod services;
 pub mod wiring;
 
+use crate::interface;
 use dmtcp_plugin_api::abi::{Event, Plugin};
 use std::ffi::{CStr, c_void};
 use std::sync::OnceLock;
@@ -63,13 +64,14 @@ pub fn initialise(payload: &mut dmtcp_plugin_api::abi::InitPayload) -> Result<()
 
 /// Runs an event's hooks: forward before a checkpoint, in reverse after it.
 pub fn event(event: Event, data: *mut c_void) {
-    let reverse = matches!(event, Event::Resume | Event::Restart | Event::Exit);
     let run = |loaded: &Loaded| {
         (loaded.plugin.on_event)(event as u32, data);
     };
-    if reverse {
+    if event.is_reverse() {
         plugins().iter().rev().for_each(run);
+        interface::plugins::event(event);
     } else {
+        interface::plugins::event(event);
         plugins().iter().for_each(run);
     }
 }

@@ -8,7 +8,7 @@
 //! application's libraries run before ours. Cells are written `next` first, so that a chain is whole when it is entered.
 
 use super::{Loaded, text};
-use crate::{config, signal};
+use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
 use std::ffi::{CString, c_char, c_int, c_void};
@@ -85,7 +85,7 @@ pub extern "C" fn dmtcp_core_wire() {
     }
     let mut all: Vec<(&'static Wrapper, i32)> = Vec::new();
     if config::config().is_some() {
-        all.extend(signal::WRAPPERS.iter().map(|w| (*w, i32::MIN)));
+        all.extend(signal::WRAPPERS.iter().chain(timed::WRAPPERS).map(|w| (*w, i32::MIN)));
         for loaded in super::plugins() {
             all.extend(wrappers_of(loaded.plugin).into_iter().map(|w| (w, loaded.plugin.priority)));
         }

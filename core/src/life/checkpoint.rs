@@ -12,7 +12,7 @@ use super::worker::{Worker, host_name, program};
 use super::restore;
 use crate::capture::{self, Facts, FileSink, OwnMemory};
 use crate::host::{self, description};
-use crate::{config, log, threads};
+use crate::{config, interface, log, threads};
 use dmtcp_image::plan::Plan;
 use dmtcp_image::record::{Identity, Plugin};
 use dmtcp_image::write;
@@ -48,17 +48,25 @@ fn no_event(event: Event) {
 
 /// Takes part in a generation.
 pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
+    interface::news::asked();
     no_event(Event::PreSuspend);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
+    if let Err(reason) = interface::hold::close(worker, generation) {
+        go_on(false);
+        log::trace("core", &format!("generation {generation} is given up: {reason}"));
+        return Outcome::Resumed;
+    }
     let signal = config::config().map_or(0, |c| c.signal);
-    if let Err(reason) = threads::stop::stop(signal, &[]) {
+    if let Err(reason) = threads::stop::stop(signal, &interface::hooks::spared()) {
+        go_on(false);
         give_up(worker, generation, reason);
         return Outcome::Resumed;
     }
+    interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
-        threads::release();
+        go_on(false);
         log::trace("core", &format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
@@ -76,7 +84,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         Ok(Step::Restarted) => return Outcome::Restarted,
     };
     no_event(Event::Resume);
-    threads::release();
+    go_on(passed.is_ok());
     no_event(Event::Running);
     match passed {
         Ok(file) => {
@@ -96,6 +104,13 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         }
     }
     Outcome::Resumed
+}
+
+/// Lets the program go on in the memory that it had.
+fn go_on(written: bool) {
+    interface::news::resumed(written);
+    interface::hold::open();
+    threads::release();
 }
 
 fn give_up(worker: &mut Worker, generation: u64, reason: String) {
@@ -126,6 +141,7 @@ struct Writing<'a> {
     plan: &'a mut Plan,
     sink: Option<Fd>,
     buffer: (u64, u64),
+    volatile: Vec<(u64, u64)>,
     worker: &'a Worker,
 }
 
@@ -145,8 +161,8 @@ extern "C" fn write_image(argument: *mut c_void) -> i64 {
     let buffer = unsafe {
         std::slice::from_raw_parts_mut(writing.buffer.0 as *mut u8, (writing.buffer.1 - writing.buffer.0) as usize)
     };
-    // SAFETY: all threads of the application are parked; what this thread itself changes is marked to be copied.
-    let result = unsafe { write::write(writing.plan, &mut sink, buffer) };
+    // SAFETY: all threads of the application are parked; what changes all the same is in `volatile`.
+    let result = unsafe { write::write(writing.plan, &mut sink, buffer, &writing.volatile) };
     writing.sink = Some(sink.into_file());
     match result {
         Ok(()) => 0,
@@ -156,14 +172,17 @@ extern "C" fn write_image(argument: *mut c_void) -> i64 {
 
 fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> Result<Step, (String, String)> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let name = format!("ckpt_{}_{:016x}.dmtcp", safe(&program()), (worker.process >> 64) as u64);
+    description::begin();
+    no_event(Event::PreCheckpoint);
+    let mut described = description::finish();
+    if let Some(directory) = interface::files::directory() {
+        worker.checkpoint_dir = directory.to_string_lossy().into_owned();
+    }
+    let name = image_name(worker.process);
     let computation = worker.computation;
     let directory = format!("{}/.dmtcp-{computation}/{generation}", worker.checkpoint_dir);
     let path = format!("{directory}/{name}");
     let fail = |reason: String| (reason, path.clone());
-    description::begin();
-    no_event(Event::PreCheckpoint);
-    let mut described = description::finish();
     if let Some(reason) = described.failure.take() {
         return Err(fail(reason));
     }
@@ -179,6 +198,7 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
         checkpoint_slot: worker.slot,
     };
     let file = create(&worker.checkpoint_dir, &directory, &path).map_err(&fail)?;
+    let volatile = capture::volatile(&own);
     let mut plan = capture::plan(&mut described, &facts, &own).map_err(&fail)?;
     if config::config().is_some_and(|c| c.fail_on_unsupported)
         && let Some(first) = described.unsupported.first()
@@ -187,7 +207,7 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
     }
     let planned = sys::clock(libc::CLOCK_MONOTONIC);
     let bytes = plan.length;
-    let mut writing = Writing { plan: &mut plan, sink: Some(file), buffer: worker.buffer, worker };
+    let mut writing = Writing { plan: &mut plan, sink: Some(file), buffer: worker.buffer, volatile, worker };
     // SAFETY: the context is a static; the argument outlives the call.
     let result = unsafe { context::capture(context(), write_image, (&raw mut writing).cast()) };
     if result == RESTARTED {
@@ -217,6 +237,16 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
         ],
     };
     Ok(Step::Written(file, message))
+}
+
+/// What tells this process from all others, for people.
+pub fn process_name(process: u128) -> String {
+    format!("{:016x}", (process >> 64) as u64)
+}
+
+/// File name of the process's image.
+pub fn image_name(process: u128) -> String {
+    format!("ckpt_{}_{}.dmtcp", safe(&program()), process_name(process))
 }
 
 /// A program's name as part of a file name.

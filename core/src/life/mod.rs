@@ -9,11 +9,11 @@
 pub mod checkpoint;
 mod context;
 pub mod descriptors;
-mod link;
+pub mod link;
 pub mod restore;
-mod worker;
+pub mod worker;
 
-use crate::{capture, config, host, log, signal, threads};
+use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
 use dmtcp_plugin_api::sys;
@@ -25,7 +25,7 @@ const STACK: usize = 512 << 10;
 /// How long the constructor waits until the process is a member of the computation, in nanoseconds.
 const JOIN_LIMIT: u64 = 15_000_000_000;
 /// All signals but those that libc uses to change ids and to cancel: a thread that blocks them hangs setuid(3).
-const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
+pub const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
 
 /// Pid of the process that the constructor ran in: a fork's child is another one, and has no checkpoint thread.
 static MEMBER: AtomicI32 = AtomicI32::new(0);
@@ -64,6 +64,7 @@ pub fn is_member() -> bool {
 extern "C" fn in_child() {
     crate::ARENAS.after_fork();
     MEMBER.store(0, Ordering::Release);
+    interface::hold::after_fork();
 }
 
 #[ctor::ctor(unsafe)]
@@ -87,7 +88,7 @@ extern "C" fn destructor() {
 }
 
 /// Ends the process for a failure of ours, before the program has begun.
-fn fail(reason: &str) -> ! {
+pub fn fail(reason: &str) -> ! {
     log::line(Level::Error, "core", reason);
     let _ = sys::write(2, format!("dmtcp: {reason}\n").as_bytes());
     let code = config::variable(dmtcp_protocol::env::FAIL_RC).and_then(|c| c.parse().ok());
@@ -120,6 +121,8 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
     host::initialise(&mut payload)?;
     MEMBER.store(sys::pid(), Ordering::Release);
+    // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
+    interface::hold::hold();
     start_thread(stack)?;
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     while JOINED.load(Ordering::Acquire) == 0 {
@@ -133,7 +136,9 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         }
         let _ = sys::futex_wait(JOINED.as_ptr(), 0, Some(JOIN_LIMIT));
     }
-    Ok(())
+    let loaded = interface::plugins::load();
+    interface::hold::release();
+    loaded
 }
 
 fn start_thread(stack: u64) -> Result<(), String> {

@@ -11,7 +11,7 @@ use super::worker::{Worker, make_buffer};
 use super::{checkpoint, descriptors, exit};
 use crate::capture::cpu;
 use crate::signal::{self, KernelAction};
-use crate::{host, log, threads};
+use crate::{host, interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::auth::Key;
@@ -82,6 +82,13 @@ pub fn environment(name: &[u8]) -> Option<&'static [u8]> {
     info.environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix(b"="))
 }
 
+/// Scratch directory that dmtcp_restart told; `None` before a restart.
+pub fn scratch_directory() -> Option<&'static str> {
+    // SAFETY: leaked when it was set.
+    let info = unsafe { INFO.load(Ordering::Acquire).as_ref() }?;
+    Some(info.tmpdir.as_str()).filter(|directory| !directory.is_empty())
+}
+
 /// Reads what the restarter left, and frees the stub once every task is out of it.
 fn take_handoff() -> Result<&'static RestartInfo, String> {
     let pointer = HANDOFF.load(Ordering::Acquire);
@@ -129,6 +136,7 @@ pub fn rejoin(worker: &mut Worker) {
 fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     super::MEMBER.store(sys::pid(), Ordering::Release);
     signal::set_mask(super::CHECKPOINT_THREAD_MASK);
+    host::event(Event::Placed, std::ptr::null_mut());
     descriptors::separate()?;
     let info = take_handoff()?;
     worker.buffer = make_buffer()?;
@@ -148,6 +156,8 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     host::event(Event::Restart, std::ptr::null_mut());
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
+    interface::news::restarted();
+    interface::hold::open();
     threads::release();
     host::event(Event::Running, std::ptr::null_mut());
     Ok(())

@@ -4,7 +4,7 @@ use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
 use super::{descriptors, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
-use crate::{config, log};
+use crate::{config, interface, log};
 use dmtcp_image::CHUNK;
 use dmtcp_plugin_api::{proc_files, sys};
 use dmtcp_protocol::auth::Key;
@@ -113,6 +113,7 @@ impl Worker {
                 self.computation = computation;
                 self.peers = peers;
                 self.link = Some(link);
+                interface::news::joined(self);
                 Ok(())
             }
             Ok(FromCoordinator::Refused { reason }) => Err(format!("the coordinator refused this process: {reason}")),
@@ -134,8 +135,10 @@ impl Worker {
     pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
         let Some(link) = &mut self.link else { return Err(Silence::Gone) };
         let message = link.receive(limit);
-        if matches!(message, Err(Silence::Gone)) {
-            self.link = None;
+        match &message {
+            Ok(message) => interface::news::heard(message),
+            Err(Silence::Gone) => self.link = None,
+            Err(Silence::TimeOut) => {}
         }
         message
     }

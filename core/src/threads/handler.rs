@@ -19,7 +19,8 @@ const ARCH_GET_FS: usize = 0x1003;
 const ARCH_GET_GS: usize = 0x1004;
 const PR_GET_TID_ADDRESS: i32 = 40;
 const RSEQ_SIGNATURE: usize = 0x5305_3053;
-const RSEQ_LENGTH: usize = 32;
+/// Bytes of a thread's rseq area as libc registers it.
+pub const RSEQ_LENGTH: usize = 32;
 const RSEQ_UNREGISTER: usize = 1;
 
 /// Installs the handler, raw, for the process.
@@ -169,6 +170,7 @@ extern "C" fn park(slot: &'static Slot, frame: *mut ucontext_t) -> ! {
     saved.frame = frame as u64;
     save_thread(saved);
     saved.rewind = rewind::call_to_repeat(context, &saved.sample);
+    saved.pending.take(crate::signal::bit());
     let epoch = saved.epoch;
     slot.set_state(State::Parked);
     announce();
@@ -181,12 +183,13 @@ fn announce() {
 }
 
 fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
-    while EPOCH.load(Ordering::Acquire) == epoch {
+    while EPOCH.load(Ordering::Acquire) == epoch && !slot.is_let_go() {
         let _ = sys::futex_wait(EPOCH.as_ptr(), epoch, None);
     }
     // SAFETY: the release gives the slot back to this thread.
     let (frame, number) = unsafe {
         let saved = slot.saved();
+        saved.pending.put_back();
         (saved.frame, saved.rewind)
     };
     // SAFETY: the frame lies on this thread's stack, untouched since the signal.

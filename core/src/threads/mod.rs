@@ -11,11 +11,12 @@
 //! restart, it leaves the same way, through the frame.
 
 mod handler;
+mod pending;
 mod rewind;
 pub mod slot;
 pub mod stop;
 
-pub use handler::{carried_slot, enter_task_address, install_handler, save_thread};
+pub use handler::{RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread};
 
 use dmtcp_plugin_api::sys;
 use slot::{Role, Slot, State};
@@ -30,6 +31,21 @@ pub static PARKED: AtomicU32 = AtomicU32::new(0);
 pub fn release() {
     EPOCH.fetch_add(1, Ordering::AcqRel);
     sys::futex_wake(EPOCH.as_ptr());
+}
+
+/// Between two tries to wake one thread among all that wait, in nanoseconds.
+const WAKE: u64 = 20_000;
+
+/// Lets one thread go, if it is parked; the others stay.
+pub fn release_alone(tid: i32) {
+    let is_it = |s: &&Slot| s.tid() == tid && s.state() == State::Parked && s.role() == Role::Application;
+    let Some(slot) = slot::all().find(is_it) else { return };
+    slot.set_let_go(true);
+    // All wait on one word, whose value stays: a wake that comes just before the wait is lost.
+    while slot.state() == State::Parked {
+        sys::futex_wake(EPOCH.as_ptr());
+        sys::nap(WAKE);
+    }
 }
 
 /// Slots of parked threads, the first thread's first.

@@ -12,6 +12,7 @@
 //! `pause` and its like would otherwise miss the wake-up that they wait for.
 
 use super::slot::Sample;
+use crate::timed;
 use dmtcp_plugin_api::sys;
 use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP};
 
@@ -73,6 +74,11 @@ fn handler_is_due(frame: &libc::ucontext_t) -> bool {
 /// Enters the call again unless a handler is due.
 pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
     if number >= 0 && !handler_is_due(frame) {
+        if matches!(number, libc::SYS_epoll_wait | libc::SYS_epoll_pwait)
+            && let Some(milliseconds) = timed::milliseconds_left()
+        {
+            frame.uc_mcontext.gregs[REG_R10 as usize] = milliseconds as i64;
+        }
         frame.uc_mcontext.gregs[REG_RAX as usize] = number;
         frame.uc_mcontext.gregs[REG_RIP as usize] -= 2;
     }

@@ -9,11 +9,12 @@
 //!   +------+-----------------------------+
 //! ```
 
+use super::pending::Pending;
 use dmtcp_plugin_api::sys;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 /// Bytes of a slot with its stack. Parked code makes system calls and little else; the signal frame is not on it.
-const SIZE: usize = 32 << 10;
+const SIZE: usize = 48 << 10;
 const MAGIC: u64 = u64::from_le_bytes(*b"DMTSLOT1");
 
 /// Where a thread is in a stop.
@@ -84,6 +85,8 @@ pub struct Saved {
     pub sample: Sample,
     /// Value of `EPOCH` at the stop.
     pub epoch: u32,
+    /// Signals that were pending for the thread.
+    pub pending: Pending,
 }
 
 /// See the module.
@@ -97,6 +100,8 @@ pub struct Slot {
     tid: AtomicI32,
     state: AtomicU32,
     role: AtomicU32,
+    /// 1: this thread goes on although the others stay.
+    let_go: AtomicU32,
     saved: std::cell::UnsafeCell<Saved>,
 }
 
@@ -177,6 +182,16 @@ impl Slot {
     /// Moves it on.
     pub fn set_state(&self, state: State) {
         self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Whether the thread may go on although the others stay.
+    pub fn is_let_go(&self) -> bool {
+        self.let_go.load(Ordering::Acquire) != 0
+    }
+
+    /// Says whether it may.
+    pub fn set_let_go(&self, let_go: bool) {
+        self.let_go.store(u32::from(let_go), Ordering::Release);
     }
 
     /// Whose slot it is.

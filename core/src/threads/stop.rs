@@ -142,6 +142,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 saved.sample = sample(tid);
                 saved.epoch = epoch;
             }
+            slot.set_let_go(false);
             slot.set_state(State::Signalled);
             match send(slot, signal) {
                 Ok(()) => {

@@ -5,10 +5,10 @@
 use clap::{ArgAction, Parser};
 use dmtcp_launcher::client::{self, ANSWER};
 use dmtcp_launcher::command_line::{self, Request};
-use dmtcp_launcher::{flags, key, report};
+use dmtcp_launcher::{flags, key, report, say};
 use dmtcp_protocol::env;
 use dmtcp_protocol::message::{Command, Outcome};
-use std::io::{IsTerminal, Write};
+use std::io::IsTerminal;
 use std::time::Duration;
 
 const PROGRAM: &str = "dmtcp_command";
@@ -50,11 +50,11 @@ fn main() {
     let command = match command_line::last(&args.words) {
         Ok(Request::Command(command)) => command,
         Ok(Request::Help) => {
-            println!("{}", command_line::HELP);
+            say::out(command_line::HELP);
             std::process::exit(0)
         }
         Err(word) => {
-            eprintln!("{PROGRAM}: '{word}' is not a command; try {PROGRAM} --help");
+            say::err(format_args!("{PROGRAM}: '{word}' is not a command; try {PROGRAM} --help"));
             std::process::exit(USAGE)
         }
     };
@@ -65,7 +65,7 @@ fn main() {
         .unwrap_or(env::DEFAULT_PORT);
     let answer = ask(&host, port, command);
     if args.json {
-        println!("{}", command_line::json(command, &host, port, &answer));
+        say::out(command_line::json(command, &host, port, &answer));
     }
     let code = match &answer {
         Ok(Outcome::NotRunning | Outcome::Failed(_)) | Err(_) => FAILED,
@@ -73,12 +73,12 @@ fn main() {
     };
     match answer {
         _ if args.json => {}
-        Err(error) => eprintln!("{PROGRAM}: {error}"),
+        Err(error) => say::err(format_args!("{PROGRAM}: {error}")),
         Ok(outcome @ (Outcome::NotRunning | Outcome::Failed(_))) => {
-            eprintln!("{PROGRAM}: {}", report::outcome(&outcome));
+            say::err(format_args!("{PROGRAM}: {}", report::outcome(&outcome)));
         }
         Ok(Outcome::Done { generation: None, .. }) => {}
-        Ok(outcome) => println!("{}", report::outcome(&outcome)),
+        Ok(outcome) => say::out(report::outcome(&outcome)),
     }
     std::process::exit(code)
 }
@@ -94,13 +94,11 @@ fn ask(host: &str, port: u16, command: Command) -> Result<Outcome, Box<dyn std::
         if bar && total > 0 {
             shown = true;
             let percent = done.saturating_mul(100) / total;
-            eprint!("\rwriting images: {percent} % of {} MiB ", total >> 20);
-            // Only for the eye.
-            let _ = std::io::stderr().flush();
+            say::err_at_once(format_args!("\rwriting images: {percent} % of {} MiB ", total >> 20));
         }
     });
     if shown {
-        eprintln!();
+        say::err("");
     }
     Ok(outcome?)
 }

@@ -7,7 +7,7 @@
 
 use dmtcp_launcher::launch::{self, PROGRAM};
 use dmtcp_launcher::launch_flags::LaunchFlags;
-use dmtcp_launcher::{failure, start};
+use dmtcp_launcher::{failure, say, start};
 
 start!(run);
 
@@ -16,7 +16,7 @@ fn run() -> i32 {
     if flags.list_plugins {
         return match launch::list_plugins() {
             Ok(text) => {
-                print!("{text}");
+                say::out_at_once(text);
                 0
             }
             Err(error) => failure::fail(PROGRAM, error),

@@ -3,7 +3,7 @@
 #![no_main]
 
 use dmtcp_launcher::exec::{self, Environment};
-use dmtcp_launcher::{start, target};
+use dmtcp_launcher::{say, start, target};
 use dmtcp_protocol::env;
 use std::ffi::OsString;
 
@@ -21,19 +21,19 @@ fn run() -> i32 {
     }
     match arguments.first().and_then(|word| word.to_str()) {
         Some("--version") => {
-            println!("dmtcp_nocheckpoint {}", env!("CARGO_PKG_VERSION"));
+            say::out(format_args!("dmtcp_nocheckpoint {}", env!("CARGO_PKG_VERSION")));
             return 0;
         }
         Some("--help") => {
-            println!(
-                "Usage: dmtcp_nocheckpoint PROGRAM [ARGUMENT]...\nRuns a program outside of a computation's control."
+            say::out(
+                "Usage: dmtcp_nocheckpoint PROGRAM [ARGUMENT]...\nRuns a program outside of a computation's control.",
             );
             return 0;
         }
         _ => {}
     }
     let Some(name) = arguments.first() else {
-        eprintln!("dmtcp_nocheckpoint: name a program to run outside of control");
+        say::err("dmtcp_nocheckpoint: name a program to run outside of control");
         return USAGE;
     };
     let mut environment = Environment::inherited();
@@ -49,6 +49,6 @@ fn run() -> i32 {
         Ok(path) => exec::become_program(&path, &arguments, &environment).to_string(),
         Err(error) => error.to_string(),
     };
-    eprintln!("dmtcp_nocheckpoint: cannot run {}: {error}", name.display());
+    say::err(format_args!("dmtcp_nocheckpoint: cannot run {}: {error}", name.display()));
     NOT_RUN
 }

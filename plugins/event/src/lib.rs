@@ -1,1 +1,38 @@
-//! placeholder
+//! Plugin `event`: eventfd, timerfd, signalfd, epoll, and a pidfd of the process itself.
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`claim`] | which open file descriptions are ours; one round of claims |
+//! | [`eventfd`], [`timerfd`], [`epoll`] | what the kernel tells of each kind |
+//! | [`state`] | what is written into the image |
+//! | [`restart`] | the restart half |
+//!
+//! All of it is in /proc/PID/fdinfo; nothing is consumed.
+
+mod claim;
+mod epoll;
+mod eventfd;
+mod restart;
+mod state;
+mod timerfd;
+
+use dmtcp_plugin_api::{descriptors, hook, plugin, restart_half};
+
+/// The name that sections and messages carry.
+const NAME: &str = "event";
+
+plugin! {
+    name: "event",
+    priority: 10,
+    requires: ["descriptors"],
+    wrappers: [],
+    init: |_| true,
+}
+
+hook!(Init, |core| {
+    // The core has checked that the service is there.
+    descriptors::register(core, &claim::CLAIMER);
+});
+hook!(Restart, timerfd::restore);
+
+restart_half!("event", restart::Half);

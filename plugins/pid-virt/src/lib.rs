@@ -1,1 +1,68 @@
-//! placeholder
+//! Plugin `pid-virt`: the ids of the process and its threads.
+//!
+//! So far the ids that the application knows are the kernel's: a restart asks for the same ones. Nothing is translated,
+//! nothing is wrapped.
+
+mod restart;
+mod state;
+
+use dmtcp_plugin_api::core::Core;
+use dmtcp_plugin_api::{hook, plugin, proc_files, restart_half, sys};
+use state::Ids;
+
+/// The name that sections and messages carry.
+const NAME: &str = "pid-virt";
+
+plugin! {
+    name: "pid-virt",
+    priority: -300,
+    requires: [],
+    wrappers: [],
+    init: |_| true,
+}
+
+hook!(PreCheckpoint, describe);
+
+fn describe(core: Core) {
+    match look() {
+        Ok(ids) => core.json(Ids::SECTION, &ids),
+        Err(sentence) => core.fail(&sentence),
+    }
+}
+
+/// The ids of the calling process. The error is a sentence.
+fn look() -> Result<Ids, String> {
+    let unreadable = |e| format!("the ids of the process cannot be read from /proc: error {e}");
+    let stat = proc_files::read_file("/proc/thread-self/../../stat").map_err(unreadable)?;
+    let [ppid, pgid, sid] = state::family(&stat).ok_or_else(|| unreadable(libc::EPROTO))?;
+    let mut tids = proc_files::numbers_in("/proc/thread-self/..").map_err(unreadable)?;
+    let pid = sys::pid();
+    tids.retain(|tid| *tid != pid);
+    tids.sort_unstable();
+    Ok(Ids { pid, tids, ppid, pgid, sid, users: sys::user_ids() })
+}
+
+restart_half!("pid-virt", restart::Half);
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn all_threads_are_seen() {
+        let (sender, receiver) = std::sync::mpsc::channel();
+        let (hold, held) = std::sync::mpsc::channel::<()>();
+        let thread = std::thread::spawn(move || {
+            sender.send(sys::tid()).unwrap();
+            let _ = held.recv();
+        });
+        let tid = receiver.recv().unwrap();
+        let ids = look().unwrap();
+        assert_eq!(ids.pid, std::process::id() as i32);
+        assert!(ids.tids.contains(&tid) && !ids.tids.contains(&ids.pid));
+        // SAFETY: no arguments.
+        assert_eq!(ids.ppid, unsafe { libc::getppid() });
+        drop(hold);
+        thread.join().unwrap();
+    }
+}

@@ -1,16 +1,69 @@
-//! probe
-dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
-    /// probe
-    fn getppid() -> i32 { next() }
+//! Plugin `process`: what belongs to the process as a whole and to no descriptor: working directory, umask, limits,
+//! scheduling, settings of prctl(2).
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`directory`] | working directory and umask, as the kernel tells them |
+//! | [`limits`] | resource limits |
+//! | [`scheduling`] | policy, nice value, processors, I/O priority of each thread |
+//! | [`settings`] | process-wide prctl(2) settings, membarrier(2), small files of /proc |
+//! | [`state`] | what is written into the image |
+//! | [`restart`] | the restart half |
+//!
+//! The restart half sets what other restart halves may stand on; limits, scheduling and settings come last of all, in
+//! restored memory, because they can forbid what is still to be done. Settings that only a thread itself can read or make
+//! (timer slack, parent-death signal, no_new_privs) are not here: they are the core's.
+
+mod directory;
+mod limits;
+mod restart;
+mod scheduling;
+mod settings;
+mod state;
+
+use dmtcp_plugin_api::core::Core;
+use dmtcp_plugin_api::round::Round;
+use dmtcp_plugin_api::{hook, plugin, restart_half};
+use state::State;
+
+/// The name that sections and messages carry.
+const NAME: &str = "process";
+
+plugin! {
+    name: "process",
+    priority: -200,
+    requires: [],
+    wrappers: [],
+    init: |_| true,
 }
-dmtcp_plugin_api::plugin! { name: "process", priority: 0, requires: ["descriptors"], wrappers: [WRAPPERS], init: |_| true }
-dmtcp_plugin_api::hook!(PreCheckpoint, |core| core.section("x", b"y"));
-#[derive(Default)]
-struct Half;
-impl dmtcp_plugin_api::restart::RestartHalf for Half {
-    fn check(&self, _: &dmtcp_plugin_api::restart::Host<'_>) -> Vec<String> { Vec::new() }
-    fn create(&self, _: &dmtcp_plugin_api::restart::Host<'_>) -> Result<(), String> { Ok(()) }
-    fn place(&self, _: &dmtcp_plugin_api::restart::Host<'_>, _: u32) -> Result<(), String> { Ok(()) }
-    fn explain(&self, _: &dmtcp_plugin_api::restart::Host<'_>, _: u32) -> String { String::new() }
+
+/// What RESTART works from: it is part of the memory that comes back.
+static STATE: Round<Option<State>> = Round::new(None);
+
+hook!(PreCheckpoint, describe);
+hook!(Restart, restore);
+
+fn describe(core: Core) {
+    let task = core.application_task();
+    if task == 0 {
+        return;
+    }
+    match directory::look(task) {
+        Ok(place) => {
+            let (limits, threads, settings) = (limits::look(), scheduling::look(core), settings::look());
+            let state = State { place, limits, threads, settings };
+            core.json(State::SECTION, &state);
+            STATE.with(|kept| *kept = Some(state));
+        }
+        Err(sentence) => core.fail(&sentence),
+    }
 }
-dmtcp_plugin_api::restart_half!("process", Half);
+
+fn restore(core: Core) {
+    let Some(state) = STATE.take() else { return };
+    scheduling::restore(core, &state.threads);
+    settings::restore(core, &state.settings);
+    limits::restore(core, &state.limits);
+}
+
+restart_half!("process", restart::Half);

@@ -15,9 +15,10 @@
 
 mod x86_64;
 
-use crate::kernel;
+use crate::kernel::{self, CloneArgs};
 use dmtcp_protocol::handoff::Handoff;
 use std::io;
+use std::ops::Range;
 
 /// What the stub makes of the result of a system call.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -29,8 +30,6 @@ pub enum Rule {
     May = 1,
     /// Success skips as many ops as [`Op::skip`] says; an error is nobody's business.
     Else = 2,
-    /// Anything but the third argument as the result ends the process: a read of so many bytes.
-    Whole = 3,
 }
 
 /// A system call for the stub to make.
@@ -75,8 +74,24 @@ pub struct Control {
     pub drop_capabilities: u64,
 }
 
+impl Default for Control {
+    fn default() -> Self {
+        // SAFETY: all fields are numbers.
+        unsafe { std::mem::zeroed() }
+    }
+}
+
+impl Control {
+    /// Its bytes, to be written into another process.
+    pub fn bytes(&self) -> &[u8] {
+        // SAFETY: all fields are numbers, and leave no padding between them (asserted below).
+        unsafe { std::slice::from_raw_parts(std::ptr::from_ref(self).cast(), size_of::<Self>()) }
+    }
+}
+
 const _: () = {
     use std::mem::offset_of;
+    assert!(size_of::<Handoff>() == 56 && size_of::<Control>() == 112);
     assert!(offset_of!(Control, handoff) == 0 && offset_of!(Handoff, go) == 16);
     assert!(offset_of!(Control, hold) == 56 && offset_of!(Control, failure) == 60);
     assert!(offset_of!(Control, ops) == 64 && offset_of!(Control, ops_end) == 72);
@@ -92,93 +107,130 @@ const FIRST_STACK: usize = 512 << 10;
 const STACK: usize = 64 << 10;
 const PAGE: usize = 4096;
 
-/// The stub's mapping, in place, before it takes over.
-#[derive(Debug)]
-pub struct Stub {
-    start: usize,
-    length: usize,
-    table: usize,
+/// Where the stub's mapping and its parts are, in this process or in another.
+#[derive(Debug, Clone, Copy)]
+pub struct Place {
+    start: u64,
+    tasks: usize,
     room: usize,
-    stacks: usize,
 }
 
-impl Stub {
+impl Place {
     /// Bytes of a mapping for so many tasks, with `room` for ops and what they point at.
-    pub fn length(tasks: usize, room: usize) -> usize {
-        code_length() + PAGE + room.next_multiple_of(PAGE) + FIRST_STACK + tasks.saturating_sub(1) * STACK
+    pub fn length_for(tasks: usize, room: usize) -> u64 {
+        let stacks = FIRST_STACK + tasks.saturating_sub(1) * STACK;
+        (code_length() + PAGE + room.next_multiple_of(PAGE) + stacks) as u64
     }
 
-    /// Maps the stub at an address that is free.
-    pub fn map(start: u64, tasks: usize, room: usize) -> io::Result<Self> {
-        let length = Self::length(tasks, room);
-        let start = start as usize;
-        kernel::map_anonymous(start as u64, length as u64, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)?;
-        let code = x86_64::code();
-        // SAFETY: the mapping was just made, is writable, and is longer than the code.
-        unsafe { std::ptr::copy_nonoverlapping(code.as_ptr(), start as *mut u8, code.len()) };
-        kernel::protect(start as u64, code_length() as u64, libc::PROT_READ | libc::PROT_EXEC)?;
-        let table = start + code_length() + PAGE;
-        let room = room.next_multiple_of(PAGE);
-        Ok(Self { start, length, table, room, stacks: table + room })
+    /// The parts of a mapping at this address.
+    pub fn new(start: u64, tasks: usize, room: usize) -> Self {
+        Self { start, tasks, room }
     }
 
-    /// Where it is.
-    pub fn range(&self) -> std::ops::Range<u64> {
-        self.start as u64..(self.start + self.length) as u64
+    /// All of it.
+    pub fn range(&self) -> Range<u64> {
+        self.start..self.start + Self::length_for(self.tasks, self.room)
     }
 
-    /// Where ops and their bytes go, and how many bytes fit.
-    pub fn table(&self) -> (u64, usize) {
-        (self.table as u64, self.room)
+    /// The code, which is all that is executable.
+    pub fn code(&self) -> Range<u64> {
+        self.start..self.start + code_length() as u64
     }
 
-    fn control_address(&self) -> usize {
-        self.start + code_length()
+    /// The routine that hands the process over.
+    pub fn entry(&self) -> u64 {
+        self.start
     }
 
-    /// The control block. It is zero at first.
-    pub fn control(&mut self) -> &mut Control {
-        // SAFETY: the page after the code belongs to this mapping, is writable, aligned, and zero, which is a valid
-        // `Control`. The other tasks read only `go` and `hold`, as futex words, until the first task enters the stub.
-        unsafe { &mut *(self.control_address() as *mut Control) }
+    /// The control block.
+    pub fn control(&self) -> u64 {
+        self.code().end
     }
 
-    /// Copies the table into place.
-    pub fn fill(&mut self, table: &[u8]) {
-        assert!(table.len() <= self.room, "the table of {} bytes has room for {}", table.len(), self.room);
-        // SAFETY: the room belongs to this mapping and is writable; nobody else knows of it yet.
-        unsafe { std::ptr::copy_nonoverlapping(table.as_ptr(), self.table as *mut u8, table.len()) };
+    /// Where ops and their bytes go.
+    pub fn table(&self) -> u64 {
+        self.control() + PAGE as u64
     }
 
-    /// Makes a task that waits in the stub until memory stands, then enters it with this slot. `index` counts from 1,
-    /// `tid` is the id that it shall have.
-    pub fn add_task(&self, index: usize, slot: u64, tid: Option<i32>) -> io::Result<i32> {
-        let args = self.task(index, tid.as_ref());
-        // SAFETY: the routine is the copied one and follows this signature; the new task runs on a stack of its own
-        // in the stub's mapping, touches nothing but the control block, and never returns.
-        let result = unsafe {
-            let routine: extern "C" fn(*const kernel::CloneArgs, usize, usize, u64) -> isize =
-                std::mem::transmute(self.start + x86_64::clone_offset());
-            routine(&raw const args, size_of_val(&args), self.control_address(), slot)
-        };
-        if result < 0 { Err(io::Error::from_raw_os_error(-result as i32)) } else { Ok(result as i32) }
+    /// Top of the stack that the first task enters the stub with.
+    pub fn stack_top(&self) -> u64 {
+        self.table() + (self.room.next_multiple_of(PAGE) + FIRST_STACK) as u64
     }
 
-    fn task(&self, index: usize, tid: Option<&i32>) -> kernel::CloneArgs {
+    /// How to make a task that will wait in the stub. `index` counts from 1.
+    pub fn task(&self, index: usize) -> CloneArgs {
         let flags = libc::CLONE_VM
             | libc::CLONE_FS
             | libc::CLONE_FILES
             | libc::CLONE_SIGHAND
             | libc::CLONE_THREAD
             | libc::CLONE_SYSVSEM;
-        kernel::CloneArgs {
-            flags: flags as u64,
-            stack: (self.stacks + FIRST_STACK + (index - 1) * STACK) as u64,
-            stack_size: STACK as u64,
-            set_tid: tid.map_or(0, |tid| std::ptr::from_ref(tid) as u64),
+        let stack = self.stack_top() + ((index - 1) * STACK) as u64;
+        CloneArgs { flags: flags as u64, stack, stack_size: STACK as u64, ..CloneArgs::default() }
+    }
+}
+
+/// The stub's code, to be copied to where its mapping starts.
+pub fn code() -> &'static [u8] {
+    x86_64::code()
+}
+
+/// The stub in the calling process, before it takes over.
+#[derive(Debug)]
+pub struct Stub {
+    place: Place,
+}
+
+impl Stub {
+    /// Maps the stub at an address that is free.
+    pub fn map(start: u64, tasks: usize, room: usize) -> io::Result<Self> {
+        let place = Place::new(start, tasks, room);
+        let range = place.range();
+        let length = range.end - range.start;
+        kernel::map_anonymous(start, length, libc::PROT_READ | libc::PROT_WRITE, libc::MAP_NORESERVE)?;
+        // SAFETY: the mapping was just made, is writable, and is longer than the code.
+        unsafe { std::ptr::copy_nonoverlapping(code().as_ptr(), start as *mut u8, code().len()) };
+        let code = place.code();
+        kernel::protect(code.start, code.end - code.start, libc::PROT_READ | libc::PROT_EXEC)?;
+        Ok(Self { place })
+    }
+
+    /// Where its parts are.
+    pub fn place(&self) -> Place {
+        self.place
+    }
+
+    /// The control block. It is zero at first.
+    pub fn control(&mut self) -> &mut Control {
+        // SAFETY: the page after the code belongs to this mapping, is writable, aligned, and zero, which is a valid
+        // `Control`. The other tasks read only `go` and `hold`, as futex words, until the first task enters the stub.
+        unsafe { &mut *(self.place.control() as *mut Control) }
+    }
+
+    /// Copies the table into place.
+    pub fn fill(&mut self, table: &[u8]) {
+        let room = self.place.room;
+        assert!(table.len() <= room, "the table of {} bytes has room for {room}", table.len());
+        // SAFETY: the room belongs to this mapping and is writable; nobody else knows of it yet.
+        unsafe { std::ptr::copy_nonoverlapping(table.as_ptr(), self.place.table() as *mut u8, table.len()) };
+    }
+
+    /// Makes a task that waits in the stub until memory stands, then enters it with this slot. `index` counts from 1,
+    /// `tid` is the id that it shall have.
+    pub fn add_task(&self, index: usize, slot: u64, tid: Option<i32>) -> io::Result<i32> {
+        let args = CloneArgs {
+            set_tid: tid.as_ref().map_or(0, |tid| std::ptr::from_ref(tid) as u64),
             set_tid_size: u64::from(tid.is_some()),
-            ..kernel::CloneArgs::default()
-        }
+            ..self.place.task(index)
+        };
+        // SAFETY: the routine is the copied one and follows this signature; the new task runs on a stack of its own
+        // in the stub's mapping, touches nothing but the control block, and never returns.
+        let result = unsafe {
+            let routine: extern "C" fn(*const CloneArgs, usize, u64, u64) -> isize =
+                std::mem::transmute(self.place.start as usize + x86_64::clone_offset());
+            routine(&raw const args, size_of_val(&args), self.place.control(), slot)
+        };
+        if result < 0 { Err(io::Error::from_raw_os_error(-result as i32)) } else { Ok(result as i32) }
     }
 
     /// Hands the process over. `slot` is the first task's; with `None` that task ends after the others may go.
@@ -190,12 +242,12 @@ impl Stub {
     pub unsafe fn enter(&self, slot: Option<u64>) -> ! {
         // SAFETY: the routine is the copied one and follows this signature; the rest is the caller's promise.
         unsafe {
-            let routine: extern "C" fn(usize, usize, u64, u64) -> ! = std::mem::transmute(self.start);
-            routine(self.control_address(), self.stacks + FIRST_STACK, slot.unwrap_or(0), u64::from(slot.is_none()))
+            let routine: extern "C" fn(u64, u64, u64, u64) -> ! = std::mem::transmute(self.place.entry() as usize);
+            routine(self.place.control(), self.place.stack_top(), slot.unwrap_or(0), u64::from(slot.is_none()))
         }
     }
 }
 
 fn code_length() -> usize {
-    x86_64::code().len().next_multiple_of(PAGE)
+    code().len().next_multiple_of(PAGE)
 }

@@ -291,7 +291,7 @@ impl Fabric {
         }
         let file = File::create(self.image()).unwrap();
         // SAFETY: the sources are the slices above, which nobody changes.
-        unsafe { write(&mut plan, &mut FileSink(&file), &mut vec![0; dmtcp_image::CHUNK as usize]) }.unwrap();
+        unsafe { write(&mut plan, &mut FileSink(&file), &mut vec![0; dmtcp_image::CHUNK as usize], &[]) }.unwrap();
     }
 
     /// Turns a bit of the stored memory around.

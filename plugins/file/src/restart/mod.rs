@@ -124,18 +124,17 @@ fn create(host: &Host<'_>, index: u32, files: &Files) -> Result<(), String> {
     }
     for open in &files.opens {
         let made = match &open.what {
-            What::Named(named) => open::named(host, files, open, named).map(Some),
-            What::Nameless(object) => masters.open(*object, open).map(Some),
-            What::RemovedDirectory(named) => open::removed_directory(host, files, open, named).map(Some),
-            What::Terminal(_) => streams::terminal(host, open).map(Some),
-            What::Inherited(number) => streams::inherited(host, open, *number).map(Some),
-            What::OwnProc(_) => streams::null(open).map(Some),
+            What::Named(named) => open::named(host, files, open, named),
+            What::Nameless(object) => masters.open(*object, open),
+            What::RemovedDirectory(named) => open::removed_directory(host, files, open, named),
+            What::Terminal(_) => streams::terminal(host, open),
+            What::Inherited(number) => streams::inherited(host, open, *number),
+            What::OwnProc(_) => streams::null(open),
         };
-        let made = made.map_err(|e| format!("{}: {e}", describe(open)))?;
-        if let Some(made) = made {
-            locks::take_with_description(made.as_fd(), &open.locks).map_err(|e| format!("{}: {e}", describe(open)))?;
-            host.provide(open.object, made);
-        }
+        let failed = |e: String| format!("{}: {e}", describe(open));
+        let made = made.map_err(failed)?;
+        locks::take_with_description(made.as_fd(), &open.locks).map_err(failed)?;
+        host.provide(open.object, made);
     }
     masters.finish(host, files)
 }

@@ -112,12 +112,12 @@ impl Masters {
             if current != master.mode && master.seals & F_SEAL_EXEC == 0 {
                 master.file.set_permissions(Permissions::from_mode(master.mode)).map_err(failed)?;
             }
+            add_seals(&master.file, master.seals).map_err(failed)?;
             let mut object = OwnedFd::from(master.file);
             if master.seals & F_SEAL_WRITE != 0 {
-                // Nobody maps it for writing, and a description that could would keep it from being sealed.
+                // Nobody has it mapped for writing, and the kernel refuses any mapping of a description that could write.
                 object = open::raw(&path_of(&object), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(failed)?;
             }
-            add_seals(host, files, &object, master.object, master.seals).map_err(failed)?;
             host.provide(master.object, object);
         }
         Ok(())
@@ -143,18 +143,15 @@ fn memfd(name: &[u8], seals: i32) -> io::Result<File> {
     create(if seals == F_SEAL_SEAL { 0 } else { libc::MFD_ALLOW_SEALING })
 }
 
-fn add_seals(host: &Host<'_>, files: &Files, object: &OwnedFd, number: u64, seals: i32) -> io::Result<()> {
-    // A file without ALLOW_SEALING is born with the one seal that forbids others.
+/// Seals a memfd as far as that is possible before it is mapped.
+fn add_seals(file: &File, seals: i32) -> io::Result<()> {
     let now = seals & !late_seals(seals);
+    // A file without ALLOW_SEALING is born with the one seal that forbids others.
     if now == 0 || seals == F_SEAL_SEAL {
         return Ok(());
     }
-    // Sealing takes a description that can write; every one of the process's own does.
-    let writer = files.opens.iter().find(|o| o.what == What::Nameless(number) && o.writes());
-    let provided = writer.and_then(|o| host.object(o.object));
-    let fd = provided.map_or(object.as_raw_fd(), |fd| fd.as_raw_fd());
     // SAFETY: no memory is passed.
-    checked(unsafe { libc::fcntl(fd, F_ADD_SEALS, now) }).map(drop)
+    checked(unsafe { libc::fcntl(file.as_raw_fd(), F_ADD_SEALS, now) }).map(drop)
 }
 
 /// A file that had a name: under that name if it is free, else beside it, else in the temporary directory.

@@ -1,0 +1,145 @@
+//! Plugins with the original's C interface: registration, events in their order, barriers.
+//!
+//! Such a plugin is a library in LD_PRELOAD, behind all plugins of stubs, that exports `dmtcp_initialize_plugin`. Ours is
+//! called first; each registers its descriptor and calls the next one, found by RTLD_NEXT. Events go forward over the list
+//! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
+
+use super::{hooks, news, text};
+use crate::host::description;
+use crate::{config, life, log};
+use dmtcp_plugin_api::abi::Event;
+use std::cell::UnsafeCell;
+use std::ffi::{c_char, c_int, c_void};
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// What plugins say that they were made for; another interface has other structures.
+const API_VERSION: &[u8] = b"4";
+const ROOM: usize = 64;
+
+unsafe extern "C" {
+    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
+}
+const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
+
+/// `DmtcpPluginDescriptor_t`.
+#[repr(C)]
+#[derive(Clone, Copy)]
+pub struct Descriptor {
+    api_version: *const c_char,
+    dmtcp_version: *const c_char,
+    name: *const c_char,
+    author: *const c_char,
+    email: *const c_char,
+    description: *const c_char,
+    hook: Option<extern "C" fn(c_int, *mut c_void)>,
+}
+
+/// The registered plugins. Written while [`load`] runs, on one thread; read afterwards.
+struct Table(UnsafeCell<[Option<Descriptor>; ROOM]>);
+// SAFETY: entries below `COUNT` do not change any more.
+unsafe impl Sync for Table {}
+
+static TABLE: Table = Table(UnsafeCell::new([None; ROOM]));
+static COUNT: AtomicUsize = AtomicUsize::new(0);
+
+fn name(descriptor: &Descriptor) -> String {
+    String::from_utf8_lossy(text(descriptor.name).unwrap_or(b"(no name)")).into_owned()
+}
+
+/// Makes a plugin known; called by its `dmtcp_initialize_plugin`.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_register_plugin(descriptor: Descriptor) {
+    let version = text(descriptor.api_version).unwrap_or_default();
+    if version != API_VERSION {
+        life::fail(&format!(
+            "plugin {} is made for plugin interface {}, and this is {}: compile it again with this dmtcp.h",
+            name(&descriptor),
+            String::from_utf8_lossy(version),
+            String::from_utf8_lossy(API_VERSION)
+        ));
+    }
+    let count = COUNT.load(Ordering::Acquire);
+    if count == ROOM {
+        life::fail(&format!("plugin {} is one too many: there is room for {ROOM} C plugins", name(&descriptor)));
+    }
+    // SAFETY: the entry is not below `COUNT`, and plugins register one after the other on one thread.
+    unsafe { (*TABLE.0.get())[count] = Some(descriptor) };
+    COUNT.store(count + 1, Ordering::Release);
+}
+
+fn registered() -> &'static [Option<Descriptor>] {
+    // SAFETY: entries below `COUNT` do not change any more.
+    unsafe { &(&*TABLE.0.get())[..COUNT.load(Ordering::Acquire)] }
+}
+
+/// Lets the C plugins register, starts the thread for their hooks, and delivers INIT. The process has joined.
+pub fn load() -> Result<(), String> {
+    // SAFETY: what is exported under this name has this type by the interface.
+    unsafe {
+        let first = std::hint::black_box(dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()));
+        if first.is_null() {
+            return Ok(());
+        }
+        let first: extern "C" fn() = std::mem::transmute(first);
+        first();
+    }
+    if !registered().is_empty() {
+        hooks::start()?;
+        deliver(Event::Init);
+    }
+    Ok(())
+}
+
+/// Calls the hooks on the calling thread. Allocates nothing: threads may be stopped anywhere.
+pub fn deliver(event: Event) {
+    let call = |descriptor: &Option<Descriptor>| {
+        if let Some(hook) = descriptor.as_ref().and_then(|d| d.hook) {
+            hook(event as c_int, std::ptr::null_mut());
+        }
+    };
+    if event.is_reverse() {
+        registered().iter().rev().for_each(call);
+    } else {
+        registered().iter().for_each(call);
+    }
+}
+
+/// Sees to it that the hooks of an event run.
+pub fn event(event: Event) {
+    let outcome = match event {
+        // Delivered by `load`: this one comes before the process has joined.
+        Event::Init => return,
+        Event::Exit => return deliver(event),
+        Event::PreCheckpoint => {
+            super::settings::describe();
+            hooks::run(event).and_then(|()| hooks::park())
+        }
+        _ => hooks::run(event),
+    };
+    let Err(reason) = outcome else { return };
+    if event == Event::PreCheckpoint {
+        description::with(|d| d.failure.get_or_insert(reason).len());
+    } else {
+        log::tell(&reason);
+    }
+}
+
+/// All processes wait for each other here, each hook in its own process.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_global_barrier(barrier: *const c_char) {
+    pass_alone(barrier);
+}
+
+/// As `dmtcp_global_barrier`, for the processes of one host.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_local_barrier(barrier: *const c_char) {
+    pass_alone(barrier);
+}
+
+/// A single process has nobody to wait for. Named barriers between processes are not in this version.
+fn pass_alone(barrier: *const c_char) {
+    if news::peers() > 1 && config::config().is_some() {
+        let name = String::from_utf8_lossy(text(barrier).unwrap_or_default()).into_owned();
+        log::tell(&format!("barrier '{name}' of a plugin was passed at once: named barriers do not wait for other processes yet"));
+    }
+}

@@ -1,0 +1,127 @@
+//! Relative timed waits keep their deadline although a checkpoint enters their system call again.
+//!
+//! A call that is entered again with its original arguments waits its full time once more: with checkpoints more frequent
+//! than the wait, for ever. The kernel does not tell when a call began, so these calls are wrapped:
+//! * sleeps become absolute: clock_nanosleep(TIMER_ABSTIME), one clock read more;
+//! * poll becomes ppoll, whose time the kernel counts down in libc's private copy;
+//! * epoll_wait notes its deadline in thread-local storage, and the handler of the checkpoint signal, on the same thread,
+//!   corrects the register that holds the milliseconds.
+
+use dmtcp_plugin_api::sys;
+use libc::{c_int, c_uint, timespec};
+use std::cell::Cell;
+
+const SECOND: u64 = 1_000_000_000;
+const MILLISECOND: u64 = 1_000_000;
+
+thread_local! {
+    /// Deadline of the epoll_wait that the thread is in, nanoseconds of CLOCK_MONOTONIC; 0: none.
+    static DEADLINE: Cell<u64> = const { Cell::new(0) };
+}
+
+fn clock_now() -> u64 {
+    let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: `time` is a valid timespec. libc's function is the vdso's: a tenth of a system call.
+    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    time.tv_sec as u64 * SECOND + time.tv_nsec as u64
+}
+
+fn split(nanoseconds: u64) -> timespec {
+    timespec { tv_sec: (nanoseconds / SECOND) as i64, tv_nsec: (nanoseconds % SECOND) as i64 }
+}
+
+fn set_errno(error: c_int) {
+    // SAFETY: the calling thread's errno.
+    unsafe { *libc::__errno_location() = error };
+}
+
+/// Nanoseconds of a valid relative time; `None` for what the kernel must refuse itself, or cannot be added to the clock.
+fn relative(time: *const timespec) -> Option<u64> {
+    // SAFETY: callers pass null or a valid pointer, as nanosleep(2) demands; a wild one crashes here as it would there.
+    let time = unsafe { time.as_ref() }?;
+    let valid = time.tv_sec >= 0 && (0..SECOND as i64).contains(&time.tv_nsec);
+    valid.then_some(())?;
+    (time.tv_sec as u64).checked_mul(SECOND)?.checked_add(time.tv_nsec as u64).filter(|n| *n < u64::MAX / 4)
+}
+
+/// Sleeps until a deadline. 0, or an error number.
+fn sleep_until(deadline: u64) -> c_int {
+    let until = split(deadline);
+    clock_nanosleep::next(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &raw const until, std::ptr::null_mut())
+}
+
+fn left(deadline: u64) -> u64 {
+    deadline.saturating_sub(clock_now())
+}
+
+/// Milliseconds until the deadline of the epoll_wait that the calling thread is in; `None`: it is in none.
+pub fn milliseconds_left() -> Option<u64> {
+    match DEADLINE.get() {
+        0 => None,
+        deadline => Some(deadline.saturating_sub(sys::clock(libc::CLOCK_MONOTONIC)).div_ceil(MILLISECOND)),
+    }
+}
+
+/// Runs an epoll wait of so many milliseconds. Always sets the deadline: one that a longjmp out of a handler left behind
+/// is not this call's.
+pub fn with_deadline(limit: c_int, wait: impl FnOnce() -> c_int) -> c_int {
+    DEADLINE.set(if limit > 0 { clock_now() + limit as u64 * MILLISECOND } else { 0 });
+    let result = wait();
+    DEADLINE.set(0);
+    result
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// Becomes absolute.
+    fn clock_nanosleep(clock: c_int, flags: c_int, time: *const timespec, rest: *mut timespec) -> c_int {
+        let relative_clock = clock == libc::CLOCK_MONOTONIC || clock == libc::CLOCK_REALTIME;
+        let Some(length) = (if flags == 0 && relative_clock { relative(time) } else { None }) else {
+            return next(clock, flags, time, rest);
+        };
+        let deadline = clock_now() + length;
+        let error = sleep_until(deadline);
+        if error == libc::EINTR && !rest.is_null() {
+            // SAFETY: the caller passes null or a valid pointer.
+            unsafe { rest.write(split(left(deadline))) };
+        }
+        error
+    }
+    /// Becomes absolute.
+    fn nanosleep(time: *const timespec, rest: *mut timespec) -> c_int {
+        if relative(time).is_none() {
+            return next(time, rest);
+        }
+        match clock_nanosleep::wrapper(libc::CLOCK_MONOTONIC, 0, time, rest) {
+            0 => 0,
+            error => {
+                set_errno(error);
+                -1
+            }
+        }
+    }
+    /// Becomes absolute.
+    fn usleep(microseconds: c_uint) -> c_int {
+        let time = split(u64::from(microseconds) * 1000);
+        nanosleep::wrapper(&raw const time, std::ptr::null_mut())
+    }
+    /// Becomes absolute.
+    fn sleep(seconds: c_uint) -> c_uint {
+        let deadline = clock_now() + u64::from(seconds) * SECOND;
+        match sleep_until(deadline) {
+            0 => 0,
+            _ => ((left(deadline) + SECOND / 2) / SECOND) as c_uint,
+        }
+    }
+    /// Becomes ppoll.
+    fn poll(fds: *mut libc::pollfd, count: libc::nfds_t, limit: c_int) -> c_int {
+        if limit <= 0 {
+            return next(fds, count, limit);
+        }
+        let time = split(limit as u64 * MILLISECOND);
+        crate::signal::ppoll::next(fds, count, &raw const time, std::ptr::null())
+    }
+    /// Notes its deadline.
+    fn epoll_wait(epoll: c_int, events: *mut libc::epoll_event, room: c_int, limit: c_int) -> c_int {
+        with_deadline(limit, || next(epoll, events, room, limit))
+    }
+}

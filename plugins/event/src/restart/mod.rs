@@ -1,0 +1,130 @@
+//! The restart half: makes the objects, then, in each process, what refers to its descriptors or to itself.
+//!
+//! Runs after plugin `ipc` has put all numbers in their places.
+
+mod place;
+
+use crate::NAME;
+use crate::state::{Events, Kind, Object};
+use dmtcp_plugin_api::restart::{Host, RestartHalf};
+use std::io;
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+
+/// The restart half.
+#[derive(Debug, Default)]
+pub struct Half;
+
+/// Turns the result of a libc call into a `Result`.
+fn checked(result: i32) -> io::Result<i32> {
+    if result < 0 { Err(io::Error::last_os_error()) } else { Ok(result) }
+}
+
+/// The section of a process, or an empty one: the process may have been without application threads.
+fn section(host: &Host<'_>, index: u32) -> Result<Events, String> {
+    host.json(index, Events::SECTION).map(Option::unwrap_or_default).map_err(|e| format!("plugin {NAME}: {e}"))
+}
+
+fn describe(object: &Object) -> String {
+    let what = match &object.kind {
+        Kind::Counter { count, semaphore: false } => format!("eventfd, {count}"),
+        Kind::Counter { count, semaphore: true } => format!("eventfd, semaphore, {count}"),
+        Kind::Timer(timer) => format!("timerfd, {} ns left, every {} ns", timer.remaining, timer.interval),
+        Kind::Signals(mask) => format!("signalfd, mask {mask:#x}"),
+        Kind::Watch(watched) => format!("epoll, watches {}", watched.len()),
+        Kind::Itself => "pidfd of the process".into(),
+    };
+    format!("fd {} -> {what}", object.number())
+}
+
+impl RestartHalf for Half {
+    fn check(&self, host: &Host<'_>) -> Vec<String> {
+        (0..host.process_count()).filter_map(|index| section(host, index).err()).collect()
+    }
+
+    fn create(&self, host: &Host<'_>) -> Result<(), String> {
+        for index in 0..host.process_count() {
+            for object in &section(host, index)?.objects {
+                let made = make(object).map_err(|e| format!("{}: cannot be made: {e}", describe(object)))?;
+                host.provide(object.object, made);
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
+        for object in &section(host, index)?.objects {
+            place::place(object).map_err(|e| format!("{}: {e}", describe(object)))?;
+        }
+        Ok(())
+    }
+
+    fn explain(&self, host: &Host<'_>, index: u32) -> String {
+        let events = section(host, index).unwrap_or_default();
+        events.objects.iter().map(|o| format!("  {}\n", describe(o))).collect()
+    }
+}
+
+/// Makes an object. What needs the process is done when it is placed.
+fn make(object: &Object) -> io::Result<OwnedFd> {
+    let nonblocking = object.flags & libc::O_NONBLOCK;
+    // SAFETY: the mask lives over the call; results are new descriptors that nobody else owns.
+    let made = unsafe {
+        let fd = match &object.kind {
+            Kind::Counter { count, semaphore } => {
+                let flags = libc::EFD_CLOEXEC | nonblocking | if *semaphore { libc::EFD_SEMAPHORE } else { 0 };
+                let made = OwnedFd::from_raw_fd(checked(libc::eventfd(0, flags))?);
+                return add(&made, *count).map(|()| made);
+            }
+            Kind::Timer(timer) => libc::timerfd_create(timer.clock, libc::TFD_CLOEXEC | nonblocking),
+            Kind::Signals(mask) => {
+                // glibc's signalfd() takes its own, larger set; the kernel's is these 64 bits.
+                let flags = libc::SFD_CLOEXEC | nonblocking;
+                libc::syscall(libc::SYS_signalfd4, -1, std::ptr::from_ref(mask), size_of::<u64>(), flags) as i32
+            }
+            Kind::Watch(_) => libc::epoll_create1(libc::EPOLL_CLOEXEC),
+            // Of the process that is to be, which is not this one: a stand-in until it is placed.
+            Kind::Itself => libc::eventfd(0, libc::EFD_CLOEXEC),
+        };
+        OwnedFd::from_raw_fd(checked(fd)?)
+    };
+    Ok(made)
+}
+
+fn add(counter: &OwnedFd, count: u64) -> io::Result<()> {
+    if count == 0 {
+        return Ok(());
+    }
+    // SAFETY: eight readable bytes.
+    let written = unsafe { libc::write(counter.as_raw_fd(), (&raw const count).cast(), size_of::<u64>()) };
+    if written < 0 { Err(io::Error::last_os_error()) } else { Ok(()) }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn info(object: &OwnedFd) -> String {
+        std::fs::read_to_string(format!("/proc/self/fdinfo/{}", object.as_raw_fd())).unwrap()
+    }
+
+    fn object(kind: Kind, flags: i32) -> Object {
+        Object { object: 1, numbers: vec![3], flags, kind }
+    }
+
+    #[test]
+    fn counters_of_any_size_come_back() {
+        for count in [0, 1, u64::from(u32::MAX) + 1, u64::MAX - 1] {
+            let made = make(&object(Kind::Counter { count, semaphore: true }, libc::O_NONBLOCK)).unwrap();
+            let info = info(&made);
+            assert!(info.contains(&format!("eventfd-count: {count:16x}")), "{info}");
+            // SAFETY: no memory is passed.
+            assert_eq!(unsafe { libc::fcntl(made.as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK, libc::O_NONBLOCK);
+        }
+    }
+
+    #[test]
+    fn a_signalfd_keeps_its_mask() {
+        let made = make(&object(Kind::Signals(1 << 13 | 1 << 40), 0)).unwrap();
+        assert!(info(&made).contains("sigmask:\t0000010000002000"), "{}", info(&made));
+    }
+}

@@ -1,0 +1,44 @@
+//! The restart half: asks for the ids that the process had.
+
+use crate::state::Ids;
+use dmtcp_plugin_api::restart::{Host, RestartHalf};
+
+/// The restart half.
+#[derive(Debug, Default)]
+pub struct Half;
+
+fn section(host: &Host<'_>, index: u32) -> Result<Option<Ids>, String> {
+    host.json(index, Ids::SECTION).map_err(|e| format!("plugin {}: {e}", crate::NAME))
+}
+
+impl RestartHalf for Half {
+    fn check(&self, host: &Host<'_>) -> Vec<String> {
+        (0..host.process_count()).filter_map(|index| section(host, index).err()).collect()
+    }
+
+    fn create(&self, host: &Host<'_>) -> Result<(), String> {
+        for index in 0..host.process_count() {
+            if let Some(ids) = section(host, index)? {
+                host.want_ids(index, &[&[ids.pid][..], &ids.tids].concat());
+            }
+        }
+        Ok(())
+    }
+
+    fn place(&self, _: &Host<'_>, _: u32) -> Result<(), String> {
+        Ok(())
+    }
+
+    fn explain(&self, host: &Host<'_>, index: u32) -> String {
+        let Ok(Some(ids)) = section(host, index) else { return String::new() };
+        let [uid, euid, gid, egid] = ids.users;
+        format!(
+            "  pid {}, parent {}, group {}, session {}, {} more threads, user {uid}/{euid}, group {gid}/{egid}\n",
+            ids.pid,
+            ids.ppid,
+            ids.pgid,
+            ids.sid,
+            ids.tids.len()
+        )
+    }
+}

@@ -1,0 +1,44 @@
+//! What the in-process half writes and the restart half reads.
+
+use serde::{Deserialize, Serialize};
+
+/// Section [`Ids::SECTION`].
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ids {
+    /// The process.
+    pub pid: i32,
+    /// Its threads but the first, the checkpoint thread among them.
+    pub tids: Vec<i32>,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Real and effective user, real and effective group.
+    pub users: [u32; 4],
+}
+
+impl Ids {
+    /// Name of the section.
+    pub const SECTION: &str = "ids";
+}
+
+/// Parent, process group and session in /proc/PID/stat. The name before them may hold anything.
+pub fn family(stat: &[u8]) -> Option<[i32; 3]> {
+    let text = String::from_utf8_lossy(stat);
+    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
+    let mut next = || fields.next()?.parse().ok();
+    Some([next()?, next()?, next()?])
+}
+
+#[cfg(test)]
+mod tests {
+    use super::family;
+
+    #[test]
+    fn a_name_can_hold_anything() {
+        assert_eq!(family(b"5 (a) R 1 2 3) S 10 20 30 0 -1"), Some([10, 20, 30]));
+        assert_eq!(family(b"5 (a) S 10"), None);
+    }
+}

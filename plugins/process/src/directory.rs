@@ -1,0 +1,43 @@
+//! Working directory and umask, which all threads share.
+
+use crate::state::Place;
+use dmtcp_plugin_api::{proc_files, sys};
+
+/// Looks at a task. The error is a sentence.
+pub fn look(task: i32) -> Result<Place, String> {
+    let link = proc_files::read_link(&proc_files::task_path(task, "cwd"))
+        .map_err(|e| format!("the working directory cannot be looked at: error {e}"))?;
+    let status = proc_files::read_file(&proc_files::task_path(task, "status"))
+        .map_err(|e| format!("the umask cannot be looked at: error {e}"))?;
+    // Through the link, not by the path: the path may lead somewhere else by now.
+    let there = sys::stat(proc_files::task_path(task, "cwd").as_bytes());
+    let removed = there.is_ok_and(|s| s.st_nlink == 0);
+    let directory = if removed { link.strip_suffix(b" (deleted)").unwrap_or(&link) } else { &link };
+    Ok(Place { directory: directory.into(), removed, umask: umask(&status).unwrap_or(0o022) })
+}
+
+/// The umask in /proc/PID/status.
+fn umask(status: &[u8]) -> Option<u32> {
+    let text = String::from_utf8_lossy(status);
+    let value = text.lines().find_map(|l| l.strip_prefix("Umask:"))?;
+    u32::from_str_radix(value.trim(), 8).ok()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_umask_is_octal() {
+        assert_eq!(umask(b"Name:\tx\nUmask:\t0077\nState:\tR\n"), Some(0o77));
+        assert_eq!(umask(b"Name:\tx\n"), None);
+    }
+
+    #[test]
+    fn a_process_knows_where_it_is() {
+        let place = look(sys::tid()).unwrap();
+        let here = std::env::current_dir().unwrap();
+        assert_eq!(place.directory.to_string(), here.to_str().unwrap());
+        assert!(!place.removed);
+    }
+}

@@ -1,0 +1,270 @@
+//! The way round a kernel that does not let us name the executable: the process execs the original program, and is
+//! turned into the restored one before the first instruction of that runs.
+//!
+//! ```text
+//!   child                                          tracer (its parent)
+//!     place, report its descriptors  ------------>   reads them
+//!     PTRACE_TRACEME, stop           <-----------    follow exec
+//!     execve(original program): /proc/PID/exe is right, its loader is mapped, nothing has run
+//!                                    <-----------    maps memory by system calls made in its name, writes the checked
+//!                                                    bytes, the stub and its table; detach with the stub as next
+//!     stub: tasks, unmap, move, ... as ever
+//! ```
+//! Placed descriptors cross the exec because their close-on-exec flags are set last, by the stub. Memory does not, so
+//! it is filled after it, by the tracer.
+
+use crate::gaps::{self, Gaps};
+use crate::layout::{self, Layout, Placement, Source, Vdso};
+use crate::process::Restoration;
+use crate::staging::{Stage, StageError};
+use crate::stub::{self, Control, Place};
+use crate::vdso;
+use dmtcp_image::record::{Region, kind};
+use libc::user_regs_struct;
+use nix::sys::ptrace;
+use nix::sys::signal::Signal;
+use nix::sys::uio::{RemoteIoVec, process_vm_writev};
+use nix::sys::wait::{WaitStatus, waitpid};
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+use std::collections::BTreeMap;
+use std::io::{self, IoSlice};
+use std::os::fd::RawFd;
+
+/// What the child tells its tracer before the exec: descriptors by their numbers in the child.
+#[derive(Debug, Serialize, Deserialize, Default)]
+pub struct Crossing {
+    /// The image.
+    pub image: RawFd,
+    /// Where failures are told.
+    pub stderr: RawFd,
+    /// Objects that memory is shared with.
+    pub objects: BTreeMap<u64, RawFd>,
+    /// Descriptors that are to be closed when memory stands.
+    pub close: Vec<RawFd>,
+    /// Descriptors that had their close-on-exec flag.
+    pub close_on_exec: Vec<RawFd>,
+}
+
+/// Why a process cannot be turned into the restored one.
+#[derive(Debug, thiserror::Error)]
+pub enum InjectError {
+    /// The kernel does not let us follow it.
+    #[error("cannot follow the process over its exec ({what}: {error}); allow ptrace of children (kernel.yama.ptrace_scope)")]
+    Trace {
+        /// The step.
+        what: &'static str,
+        /// What the kernel said.
+        error: nix::Error,
+    },
+    /// It ended instead; it has said why.
+    #[error("the process ended before it could be restored")]
+    Ended,
+    /// A system call in its name failed.
+    #[error("cannot make memory in the process ({what}): {error}")]
+    Call {
+        /// The step.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// Its mappings cannot be read.
+    #[error("cannot read the process' mappings: {0}")]
+    Maps(io::Error),
+    /// Its memory cannot be brought.
+    #[error(transparent)]
+    Stage(#[from] StageError),
+    /// Its vdso is in the way.
+    #[error("the kernel's vdso is where the program's memory was: try again, it lies elsewhere each time")]
+    VdsoInTheWay,
+}
+
+fn trace<T>(what: &'static str) -> impl FnOnce(Result<T, nix::Error>) -> Result<T, InjectError> {
+    move |result| result.map_err(|error| InjectError::Trace { what, error })
+}
+
+/// A process that stands between its exec and its first instruction.
+struct Remote {
+    pid: Pid,
+    regs: user_regs_struct,
+}
+
+impl Remote {
+    /// Follows a child that has asked to be traced and stopped itself.
+    fn follow(pid: Pid) -> Result<Self, InjectError> {
+        let next = || trace("waitpid")(waitpid(pid, None));
+        let WaitStatus::Stopped(_, Signal::SIGSTOP) = next()? else { return Err(InjectError::Ended) };
+        let options = ptrace::Options::PTRACE_O_EXITKILL
+            | ptrace::Options::PTRACE_O_TRACEEXEC
+            | ptrace::Options::PTRACE_O_TRACESYSGOOD;
+        trace("setoptions")(ptrace::setoptions(pid, options))?;
+        trace("continue")(ptrace::cont(pid, None))?;
+        let WaitStatus::PtraceEvent(..) = next()? else { return Err(InjectError::Ended) };
+        // To the end of execve, where registers can be set.
+        trace("syscall")(ptrace::syscall(pid, None))?;
+        let WaitStatus::PtraceSyscall(_) = next()? else { return Err(InjectError::Ended) };
+        let regs = trace("getregs")(ptrace::getregs(pid))?;
+        // The loader's first instruction becomes `syscall`; it will never run as what it was.
+        const SYSCALL: i64 = 0x050f;
+        trace("write")(ptrace::write(pid, regs.rip as ptrace::AddressType, SYSCALL))?;
+        Ok(Self { pid, regs })
+    }
+
+    /// Makes a system call in the process' name.
+    fn call(&self, what: &'static str, number: libc::c_long, args: [u64; 6]) -> Result<u64, InjectError> {
+        let [rdi, rsi, rdx, r10, r8, r9] = args;
+        let regs = user_regs_struct { rax: number as u64, orig_rax: u64::MAX, rdi, rsi, rdx, r10, r8, r9, ..self.regs };
+        trace("setregs")(ptrace::setregs(self.pid, regs))?;
+        for _ in ["entry", "exit"] {
+            trace("syscall")(ptrace::syscall(self.pid, None))?;
+            let WaitStatus::PtraceSyscall(_) = trace("waitpid")(waitpid(self.pid, None))? else {
+                return Err(InjectError::Ended);
+            };
+        }
+        let result = trace("getregs")(ptrace::getregs(self.pid))?.rax as i64;
+        match result {
+            -4095..=-1 => Err(InjectError::Call { what, error: io::Error::from_raw_os_error(-result as i32) }),
+            _ => Ok(result as u64),
+        }
+    }
+
+    fn map(&self, at: u64, length: u64, prot: i32, flags: i32, file: RawFd, offset: u64) -> Result<(), InjectError> {
+        let flags = flags | libc::MAP_FIXED_NOREPLACE;
+        let args = [at, length, prot as u64, flags as u64, file as i64 as u64, offset];
+        self.call("mmap", libc::SYS_mmap, args).map(drop)
+    }
+
+    fn map_anonymous(&self, at: u64, length: u64, flags: i32) -> Result<(), InjectError> {
+        let flags = flags | libc::MAP_PRIVATE | libc::MAP_ANONYMOUS;
+        self.map(at, length, libc::PROT_READ | libc::PROT_WRITE, flags, -1, 0)
+    }
+
+    fn protect(&self, at: u64, length: u64, prot: u64) -> Result<(), InjectError> {
+        self.call("mprotect", libc::SYS_mprotect, [at, length, prot, 0, 0, 0]).map(drop)
+    }
+
+    fn write(&self, mut at: u64, mut bytes: &[u8]) -> Result<(), InjectError> {
+        while !bytes.is_empty() {
+            let to = RemoteIoVec { base: at as usize, len: bytes.len() };
+            let count = trace("process_vm_writev")(process_vm_writev(self.pid, &[IoSlice::new(bytes)], &[to]))?;
+            bytes = &bytes[count..];
+            at += count as u64;
+        }
+        Ok(())
+    }
+
+    /// Brings the bytes of one region.
+    fn stage(&self, stage: &Stage<'_>, region: &Region, gaps: &mut Gaps) -> Result<Source, InjectError> {
+        let length = region.end - region.start;
+        if region.kind == kind::OBJECT {
+            let at = stage.room(region, gaps)?;
+            self.map(at, length, region.prot as i32, libc::MAP_SHARED, stage.object(region)?, region.offset)?;
+            return Ok(Source::Staged(at));
+        }
+        let runs = stage.runs(region);
+        if stage.lazy || runs.is_empty() {
+            return Ok(Source::Fresh(runs));
+        }
+        let at = stage.room(region, gaps)?;
+        self.map_anonymous(at, length, layout::map_flags(region))?;
+        for advice in layout::advice(region.flags) {
+            let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
+        }
+        stage.each_data(region, |address, bytes| self.write(at + (address - region.start), bytes))?;
+        self.protect(at, length, u64::from(region.prot))?;
+        Ok(Source::Staged(at))
+    }
+
+    /// Decides about the vdso; the old one may become a placement.
+    fn vdso(
+        &self,
+        stage: &Stage<'_>,
+        current: Option<&vdso::Current>,
+        gaps: &mut Gaps,
+        placements: &mut Vec<Placement>,
+    ) -> Result<Vdso, InjectError> {
+        let Some(current) = current else { return Ok(Vdso::Stay) };
+        // The same kernel maps the same vdso into every process: ours can be read and tried.
+        let own = gaps::current().map_err(InjectError::Maps)?;
+        let own = vdso::Current::among(&own).ok_or(InjectError::VdsoInTheWay)?;
+        let plan = vdso::plan(stage.image, stage.vdso_bytes()?, &own, current, gaps).ok_or(InjectError::VdsoInTheWay)?;
+        if let Some((region, bytes)) = plan.redirected {
+            let at = stage.room(&region, gaps)?;
+            self.map_anonymous(at, region.end - region.start, 0)?;
+            self.write(at, &bytes)?;
+            self.protect(at, region.end - region.start, u64::from(region.prot))?;
+            placements.push(Placement { region, anon_name: None, source: Source::Staged(at) });
+        }
+        Ok(plan.decision)
+    }
+}
+
+/// Turns a child that is about to exec into the restored process, and lets it go.
+pub fn inject(
+    restoration: &Restoration<'_>,
+    pid: Pid,
+    crossing: &Crossing,
+    ids: Option<&[i32]>,
+) -> Result<(), InjectError> {
+    let remote = Remote::follow(pid)?;
+    let image = restoration.image();
+    let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
+    let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
+    let mut gaps = Gaps::new(taken);
+    let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
+    let stage = Stage::new(image, file, restoration.lazy, crossing.objects.clone());
+    let mut placements = Vec::new();
+    for region in stage.regions() {
+        let source = remote.stage(&stage, region, &mut gaps)?;
+        placements.push(Placement { region: *region, anon_name: stage.anon_name(region), source });
+    }
+    let current = vdso::Current::among(&maps);
+    let vdso = remote.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
+
+    let auxv = restoration.auxv();
+    let info = restoration.info(ids);
+    let tasks = image.threads.len().max(1);
+    let room = layout::room(image.regions.len() + tasks, image.extents.len(), auxv.len() + info.len());
+    let start = gaps.take(Place::length_for(tasks, room), 0, dmtcp_image::PAGE);
+    let place = Place::new(start.ok_or(StageError::NoRoom { start: 0, length: room as u64 })?, tasks, room);
+    let range = place.range();
+    remote.map_anonymous(range.start, range.end - range.start, libc::MAP_NORESERVE)?;
+    let layout = Layout {
+        stub: range,
+        placements: &placements,
+        current_vdso: current,
+        vdso,
+        restore: &image.restore,
+        auxv,
+        exe: -1,
+        image: crossing.image,
+        close: &crossing.close,
+        tasks: restoration
+            .others()
+            .enumerate()
+            .map(|(index, thread)| (place.task(index + 1), Restoration::id_of(thread, ids), thread.slot))
+            .collect(),
+        close_on_exec: &crossing.close_on_exec,
+        descriptor_limit: restoration.descriptor_limit,
+    };
+    let mut control = Control::default();
+    let table = restoration.arm(place, &layout, &info, crossing.stderr, &mut control);
+    remote.write(place.table(), &table)?;
+    remote.write(place.control(), control.bytes())?;
+    remote.write(place.code().start, stub::code())?;
+    let code = place.code();
+    remote.protect(code.start, code.end - code.start, (libc::PROT_READ | libc::PROT_EXEC) as u64)?;
+    let first = restoration.first();
+    let regs = user_regs_struct {
+        rip: place.entry(),
+        rsp: place.stack_top(),
+        rdi: place.control(),
+        rsi: place.stack_top(),
+        rdx: first.unwrap_or(0),
+        rcx: u64::from(first.is_none()),
+        orig_rax: u64::MAX,
+        ..remote.regs
+    };
+    trace("setregs")(ptrace::setregs(pid, regs))?;
+    trace("detach")(ptrace::detach(pid, None))
+}
