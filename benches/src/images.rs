@@ -7,6 +7,7 @@ use crate::table::{Table, Times};
 use anyhow::{Context, Result};
 use std::io::Read;
 use std::os::unix::fs::MetadataExt;
+use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
 
@@ -62,33 +63,45 @@ pub fn run(options: &Options, machine: &Machine) -> Result<Table> {
         size: if mib > 64 { "zero pages take no space" } else { "<= 5 MB" },
     };
     for s in [subject(1, "random"), subject(large, "random"), subject(large, "half")] {
-        let mut session = Session::new(&options.images)?;
-        let mut launch = session.launch()?;
-        launch.arg(&program).args(&s.arguments);
-        first_output(&mut session, launch).with_context(|| format!("launch of {}", s.name))?;
-        let (mut written, mut eager, mut lazy) = (Times::default(), Times::default(), Times::default());
-        for _ in 0..s.rounds {
-            written.add(session.checkpoint()?);
+        if let Err(error) = measure(&s, options, machine, &program, &mut table) {
+            table.value(&s.name, format!("FAILED: {error:#}"), "");
         }
-        let meta = session.image()?.metadata()?;
-        let stored = meta.blocks() as f64 * 512.0;
-        for _ in 0..s.rounds {
-            for (flags, times) in [(&[][..], &mut eager), (&["--lazy"][..], &mut lazy)] {
-                session.kill()?;
-                let restart = session.restart(flags)?;
-                times.add(
-                    first_output(&mut session, restart).with_context(|| format!("restart {flags:?} of {}", s.name))?,
-                );
-            }
-        }
-        let mut native = Times::default();
-        native.add(stored / machine.pwrite);
-        table.compare(&format!("{}: bc (native: pwrite of its bytes)", s.name), &native, &written, s.checkpoint);
-        let mut native = Times::default();
-        native.add(stored / machine.fresh);
-        table.compare(&format!("{}: restart (native: copy to fresh memory)", s.name), &native, &eager, s.eager);
-        table.alone(&format!("{}: restart --lazy", s.name), &lazy, s.lazy);
-        table.value(&format!("{}: image on disk", s.name), format!("{:.1} MB", stored / 1e6), s.size);
     }
     Ok(table)
+}
+
+/// One of them.
+fn measure(s: &Subject, options: &Options, machine: &Machine, program: &Path, table: &mut Table) -> Result<()> {
+    let mut session = Session::new(&options.images)?;
+    let mut launch = session.launch()?;
+    launch.arg(program).args(&s.arguments);
+    first_output(&mut session, launch).context("launch")?;
+    let (mut written, mut eager, mut lazy) = (Times::default(), Times::default(), Times::default());
+    for _ in 0..s.rounds {
+        written.add(session.checkpoint()?);
+    }
+    let stored = session.image()?.metadata()?.blocks() as f64 * 512.0;
+    let native = |rate: f64| {
+        let mut times = Times::default();
+        times.add(stored / rate);
+        times
+    };
+    table.compare(
+        &format!("{}: bc (native: pwrite of its bytes)", s.name),
+        &native(machine.pwrite),
+        &written,
+        s.checkpoint,
+    );
+    table.value(&format!("{}: image on disk", s.name), format!("{:.1} MB", stored / 1e6), s.size);
+    for (flags, times) in [(&[][..], &mut eager), (&["--lazy"][..], &mut lazy)] {
+        for _ in 0..s.rounds {
+            session.kill()?;
+            let restart = session.restart(flags)?;
+            times.add(first_output(&mut session, restart).with_context(|| format!("restart {flags:?}"))?);
+        }
+    }
+    let what = format!("{}: restart (native: copy to fresh memory)", s.name);
+    table.compare(&what, &native(machine.fresh), &eager, s.eager);
+    table.alone(&format!("{}: restart --lazy", s.name), &lazy, s.lazy);
+    Ok(())
 }

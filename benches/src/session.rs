@@ -47,8 +47,9 @@ impl Session {
         fs::create_dir_all(&directory)?;
         let file = directory.join("port");
         let mut command = tool("dmtcp_coordinator")?;
-        command.args(["-q", "-p", "0", "--port-file"]).arg(&file).arg("--ckptdir").arg(&directory);
-        let coordinator = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
+        command.args(["-p", "0", "--port-file"]).arg(&file).arg("--ckptdir").arg(&directory);
+        let log = fs::File::create(directory.join("coordinator.log"))?;
+        let coordinator = command.stdout(log.try_clone()?).stderr(log).spawn()?;
         let mut session = Session { directory, port: String::new(), coordinator, running: Vec::new() };
         let deadline = Instant::now() + LIMIT;
         while session.port.is_empty() {
@@ -99,16 +100,32 @@ impl Session {
         image.context("no image was written")
     }
 
-    /// Kill the program and wait until it, and what restarted it, is gone.
+    /// How long the stop of the last checkpoint took, as the coordinator reports it.
+    pub fn stop(&self) -> Result<f64> {
+        let log = fs::read_to_string(self.directory.join("coordinator.log"))?;
+        let microseconds =
+            log.lines().rev().find_map(|x| x.split_once(" stop ")?.1.split_once(" us")?.0.parse::<f64>().ok());
+        Ok(microseconds.context("the coordinator reports no stop")? * 1e-6)
+    }
+
+    /// Kill the program and wait until the coordinator knows that it is gone.
     pub fn kill(&mut self) -> Result<()> {
         for mut child in self.running.drain(..) {
-            let first = child.id() as i32;
-            for pid in below(first) {
+            for pid in below(child.id() as i32) {
                 let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
             }
             child.wait()?;
         }
-        Ok(())
+        let deadline = Instant::now() + LIMIT;
+        loop {
+            let mut command = tool("dmtcp_command")?;
+            let output = command.args(["-p", &self.port, "s"]).output()?;
+            if String::from_utf8_lossy(&output.stdout).contains("NUM_PEERS=0") {
+                return Ok(());
+            }
+            ensure!(Instant::now() < deadline, "a killed program is still there");
+            std::thread::sleep(Duration::from_millis(5));
+        }
     }
 }
 

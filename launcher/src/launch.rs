@@ -8,7 +8,7 @@ use crate::coordinator::{self, StartError};
 use crate::exec::{self, Environment};
 use crate::flags;
 use crate::launch_flags::{LaunchFlags, OnUnsupported};
-use crate::libraries::{self, BUILT_IN, Libraries, LibraryError};
+use crate::libraries::{self, BUILT_IN, Libraries, LibraryError, OPTIONAL};
 use crate::plugin_file::{self, Interface, PluginError};
 use crate::say;
 use crate::scratch::{self, ScratchError};
@@ -77,7 +77,7 @@ pub fn list_plugins() -> Result<String, LaunchError> {
     let program = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
     let libraries = Libraries::find(&program)?;
     let mut text = String::new();
-    for plugin in &BUILT_IN {
+    for plugin in OPTIONAL.iter().chain(&BUILT_IN) {
         let path = libraries.plugin(plugin)?;
         text += &format!("{:10} {:55} {}\n", plugin.name, plugin.about, path.display());
     }
@@ -170,7 +170,9 @@ impl Preload {
                 Interface::C => of_c.push(path),
             }
         }
-        for plugin in BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin.name)) {
+        let optional = OPTIONAL.iter().filter(|plugin| flags.is_enabled(plugin.name));
+        let built_in = BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin.name));
+        for plugin in optional.chain(built_in) {
             plugins.push(libraries.plugin(plugin)?);
         }
         plugins.append(&mut of_c);

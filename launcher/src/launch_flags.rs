@@ -57,6 +57,9 @@ pub struct LaunchFlags {
     /// Do without any plugin: memory and threads only
     #[arg(long, visible_alias = "no-plugins")]
     pub disable_all_plugins: bool,
+    /// Change environment variables at restart as dmtcp_env.txt in the checkpoint directory says
+    #[arg(long)]
+    pub modify_env: bool,
     /// Show the plugins that come with this program
     #[arg(long)]
     pub list_plugins: bool,
@@ -124,6 +127,14 @@ impl LaunchFlags {
             _ => false,
         };
         old || self.disable_all() || self.disable_plugin.iter().any(|disabled| disabled == name)
+    }
+
+    /// Whether a plugin that is loaded only on demand is asked for.
+    pub fn is_enabled(&self, name: &str) -> bool {
+        match name {
+            "modify-env" => self.modify_env,
+            _ => false,
+        }
     }
 
     /// Whether there are to be no plugins at all.

@@ -32,6 +32,13 @@ pub const BUILT_IN: [BuiltIn; 5] = [
     BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads" },
 ];
 
+/// Plugins that come with this program and are loaded only if a flag asks for them.
+pub const OPTIONAL: [BuiltIn; 1] = [BuiltIn {
+    name: "modify-env",
+    file: "libdmtcp_modify_env.so",
+    about: "--modify-env: variables from dmtcp_env.txt at restart",
+}];
+
 /// Why there are no libraries.
 #[derive(Debug, thiserror::Error)]
 pub enum LibraryError {

@@ -201,4 +201,8 @@ pub struct CoreApi {
     pub threads: extern "C" fn(into: *mut i32, room: usize) -> usize,
     /// Value of a variable in the environment of dmtcp_restart: copied with its zero; its length, or -1 (not set), -2 (no room).
     pub restart_environment: extern "C" fn(name: *const c_char, into: *mut c_char, room: usize) -> isize,
+    /// Directory of the next image: copied with its zero; its length, or -1 (not known yet), -2 (no room).
+    pub checkpoint_directory: extern "C" fn(into: *mut c_char, room: usize) -> isize,
+    /// Says a sentence on the application's standard error, unless the user asked for quiet, and in the log.
+    pub tell: extern "C" fn(*const u8, usize),
 }

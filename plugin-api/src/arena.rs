@@ -129,8 +129,7 @@ fn prefix(layout: Layout) -> usize {
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let prefix = prefix(layout);
-        let (arena, mark) =
-            if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
+        let (arena, mark) = if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
         // SAFETY: size and alignment are valid as those of `layout` are.
         let block = arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) });
         if block.is_null() {

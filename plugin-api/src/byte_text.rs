@@ -60,7 +60,8 @@ impl<'de> Deserialize<'de> for ByteText {
                 rest = after;
                 continue;
             }
-            let digits = rest.get(2..4).filter(|_| rest.get(1) == Some(&b'x')).and_then(|d| std::str::from_utf8(d).ok());
+            let digits =
+                rest.get(2..4).filter(|_| rest.get(1) == Some(&b'x')).and_then(|d| std::str::from_utf8(d).ok());
             let byte = digits.and_then(|d| u8::from_str_radix(d, 16).ok());
             out.push(byte.ok_or_else(|| de::Error::custom("a backslash without xNN after it"))?);
             rest = &rest[4..];

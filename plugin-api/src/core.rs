@@ -1,7 +1,7 @@
 //! The safe face of [`crate::abi::CoreApi`] for in-process halves.
 
 use crate::abi::{CoreApi, Event, InitPayload, MappingView};
-use std::ffi::{CStr, c_void};
+use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// What a plugin asks of the core. Cheap to copy.
@@ -200,5 +200,36 @@ impl Core {
         let count = (self.api.threads)(out.as_mut_ptr(), out.len());
         out.truncate(count);
         out
+    }
+
+    /// A variable in the environment of dmtcp_restart; `None`: not set there, or this is no restart.
+    pub fn restart_environment(&self, name: &CStr) -> Option<Vec<u8>> {
+        read_text(|into, room| (self.api.restart_environment)(name.as_ptr(), into, room))
+    }
+
+    /// Directory of the next image; `None` before the process is a member of a computation.
+    pub fn checkpoint_directory(&self) -> Option<Vec<u8>> {
+        read_text(|into, room| (self.api.checkpoint_directory)(into, room))
+    }
+
+    /// Says a sentence to the user, on the application's standard error, and to the log.
+    pub fn tell(&self, text: &str) {
+        let text = format!("plugin {}: {text}", self.plugin);
+        (self.api.tell)(text.as_ptr(), text.len());
+    }
+}
+
+/// A text that the core copies: the call is repeated with more room while it says -2.
+fn read_text(copy: impl Fn(*mut c_char, usize) -> isize) -> Option<Vec<u8>> {
+    let mut out = vec![0u8; 256];
+    loop {
+        match copy(out.as_mut_ptr().cast(), out.len()) {
+            -2 => out.resize(out.len() * 2, 0),
+            length if length < 0 => return None,
+            length => {
+                out.truncate(length as usize);
+                return Some(out);
+            }
+        }
     }
 }

@@ -72,7 +72,10 @@ impl Descriptor {
 
     /// A field of fdinfo by its name, without the colon and surrounding space.
     pub fn info_field(&self, name: &str) -> Option<&str> {
-        std::str::from_utf8(self.info()).ok()?.lines().find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(str::trim))
+        std::str::from_utf8(self.info())
+            .ok()?
+            .lines()
+            .find_map(|l| l.strip_prefix(name)?.strip_prefix(':').map(str::trim))
     }
 }
 

@@ -34,9 +34,8 @@ extern "C" fn resolve(wrapper: &'static Wrapper) -> usize {
 pub extern "C" fn next_symbol(symbol: *const c_char, version: *const c_char) -> *const c_void {
     // SAFETY: names in descriptors are zero-terminated. RTLD_NEXT counts from the object of the return address: the
     // result is used, not tail-called, so that this stays the plugin.
-    let found = unsafe {
-        if version.is_null() { dlsym(RTLD_NEXT, symbol) } else { dlvsym(RTLD_NEXT, symbol, version) }
-    };
+    let found =
+        unsafe { if version.is_null() { dlsym(RTLD_NEXT, symbol) } else { dlvsym(RTLD_NEXT, symbol, version) } };
     std::hint::black_box(found)
 }
 

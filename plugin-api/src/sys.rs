@@ -2,6 +2,13 @@
 //!
 //! Each function is a thin wrapper of the call of its name; see its man page in section 2.
 
+mod process;
+
+pub use process::{
+    Scheduling, affinity, io_priority, limit, memory_barrier, scheduling, set_affinity, set_io_priority,
+    set_scheduling, user_ids,
+};
+
 use std::ffi::c_void;
 use syscalls::{Sysno, syscall};
 
@@ -18,8 +25,10 @@ fn done(result: std::result::Result<usize, syscalls::Errno>) -> Result<usize> {
 pub unsafe fn call(number: i32, args: [usize; 6]) -> Result<usize> {
     let Some(number) = Sysno::new(number as usize) else { return Err(libc::ENOSYS) };
     // SAFETY: the caller's promise.
-    done(unsafe { syscalls::raw_syscall!(number, args[0], args[1], args[2], args[3], args[4], args[5]) }
-        .try_into_result())
+    done(
+        unsafe { syscalls::raw_syscall!(number, args[0], args[1], args[2], args[3], args[4], args[5]) }
+            .try_into_result(),
+    )
 }
 
 trait IntoResult {
@@ -295,13 +304,6 @@ pub fn pid() -> i32 {
     done(unsafe { syscall!(Sysno::getpid) }).unwrap_or(0) as i32
 }
 
-/// getuid, geteuid, getgid, getegid.
-pub fn user_ids() -> [u32; 4] {
-    // SAFETY: no arguments; the calls cannot fail.
-    let id = |number| done(unsafe { syscalls::raw_syscall!(number) }.try_into_result()).unwrap_or(0) as u32;
-    [Sysno::getuid, Sysno::geteuid, Sysno::getgid, Sysno::getegid].map(id)
-}
-
 /// sched_yield.
 pub fn yield_cpu() {
     // SAFETY: no arguments.
@@ -318,8 +320,8 @@ pub fn clock(clock: i32) -> u64 {
 
 /// Waits on a futex word while it has this value, at most so many nanoseconds (`None`: for ever).
 pub fn futex_wait(word: *const u32, value: u32, limit: Option<u64>) -> Result<()> {
-    let time = limit
-        .map(|n| libc::timespec { tv_sec: (n / 1_000_000_000) as i64, tv_nsec: (n % 1_000_000_000) as i64 });
+    let time =
+        limit.map(|n| libc::timespec { tv_sec: (n / 1_000_000_000) as i64, tv_nsec: (n % 1_000_000_000) as i64 });
     let time = time.as_ref().map_or(std::ptr::null(), std::ptr::from_ref);
     // SAFETY: a wrong address gives EFAULT; the timespec lives over the call.
     done(unsafe { syscall!(Sysno::futex, word, libc::FUTEX_WAIT, value, time, 0, 0) }).map(drop)

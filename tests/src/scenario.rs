@@ -342,6 +342,7 @@ impl Scenario {
     /// Let go of the running computation, which goes on by itself.
     pub fn leave_running(&mut self) -> Result<()> {
         self.others.push((self.front.take(), self.coordinator.take()));
+        self.run += 1;
         Ok(())
     }
 

@@ -207,11 +207,11 @@ fn launch_starts_a_coordinator(s: &mut Scenario) -> Result<()> {
 }
 
 fn two_computations(s: &mut Scenario) -> Result<()> {
+    s.steps_on_stdout();
     s.launch()?;
     s.see_steps(3)?;
     let first = s.port()?;
     s.leave_running()?;
-    std::fs::rename(s.log(), s.path("first"))?;
     s.launch()?;
     s.see_steps(3)?;
     let second = s.port()?;

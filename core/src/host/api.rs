@@ -1,7 +1,7 @@
 //! The functions that the core hands to plugins: [`CoreApi`].
 
 use super::{description, services};
-use crate::{capture, life, log, threads};
+use crate::{capture, interface, life, log, threads};
 use dmtcp_plugin_api::abi::{CoreApi, MappingView};
 use dmtcp_plugin_api::core::Level;
 use std::ffi::{CStr, c_char, c_void};
@@ -24,6 +24,8 @@ pub static API: CoreApi = CoreApi {
     find_service: services::find,
     threads: list_threads,
     restart_environment,
+    checkpoint_directory,
+    tell,
 };
 
 /// Bytes that a plugin passed.
@@ -116,6 +118,19 @@ extern "C" fn restart_environment(name: *const c_char, into: *mut c_char, room: 
     // SAFETY: the interface demands a zero-terminated name.
     let name = unsafe { CStr::from_ptr(name) }.to_bytes();
     let Some(value) = life::restore::environment(name) else { return -1 };
+    give(value, into, room)
+}
+
+extern "C" fn checkpoint_directory(into: *mut c_char, room: usize) -> isize {
+    interface::files::directory().map_or(-1, |directory| give(directory.as_bytes(), into, room))
+}
+
+extern "C" fn tell(text: *const u8, length: usize) {
+    log::tell(&string(text, length));
+}
+
+/// Copies a text with its zero; its length, or -2: it does not fit.
+fn give(value: &[u8], into: *mut c_char, room: usize) -> isize {
     if value.len() + 1 > room {
         return -2;
     }

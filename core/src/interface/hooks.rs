@@ -76,6 +76,8 @@ extern "C" fn serve(_: *mut c_void) -> *mut c_void {
                 let _ = sys::futex_wait(DUE.as_ptr(), due, None);
             }
             Some(event) => {
+                // After a restart it may be another one.
+                THREAD.store(sys::tid(), Ordering::Release);
                 plugins::deliver(event);
                 DUE.fetch_and(!bit(event), Ordering::AcqRel);
                 sys::futex_wake(DUE.as_ptr());

@@ -144,7 +144,9 @@ impl Host<'_> {
     /// This plugin's section of a process, decoded from JSON.
     pub fn json<T: serde::de::DeserializeOwned>(&self, index: u32, name: &str) -> Result<Option<T>, String> {
         let Some(bytes) = self.section(index, name) else { return Ok(None) };
-        serde_json::from_slice(bytes).map(Some).map_err(|e| format!("section '{name}' of the image does not parse: {e}"))
+        serde_json::from_slice(bytes)
+            .map(Some)
+            .map_err(|e| format!("section '{name}' of the image does not parse: {e}"))
     }
 
     /// This plugin's blob of a process.

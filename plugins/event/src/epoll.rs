@@ -61,7 +61,8 @@ mod tests {
         let watched = |number, source, events, data| Watched { number, source, events, data };
         let all = look(INFO, &[5, 12], |n, added, _| Some(n == added)).unwrap();
         assert_eq!(all, Kind::Watch(vec![watched(5, 5, 0x19, 0x7f_0000_0005), watched(12, 12, 0x4000_0000, 12)]));
-        let moved = look(INFO, &[5, 12, 30], |n, added, _| Some(if added == 12 { n == 30 } else { n == added })).unwrap();
+        let moved =
+            look(INFO, &[5, 12, 30], |n, added, _| Some(if added == 12 { n == 30 } else { n == added })).unwrap();
         let Kind::Watch(moved) = moved else { panic!() };
         assert_eq!(moved[1].source, 30);
         assert!(look(INFO, &[5, 12], |n, added, _| Some(n == added && n == 5)).unwrap_err().contains("fd 12"));

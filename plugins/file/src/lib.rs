@@ -43,6 +43,7 @@ hook!(Init, |core| {
     descriptors::register(core, &claim::CLAIMER);
 });
 hook!(Resume, kept::release);
+hook!(Placed, late::lock);
 hook!(Restart, kept::release);
 hook!(Restart, priority: 10, late::restore);
 

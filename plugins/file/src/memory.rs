@@ -9,8 +9,8 @@
 //! Private mappings are the core's.
 
 use crate::claim::State;
-use crate::regular::memfd_name;
 use crate::names;
+use crate::regular::memfd_name;
 use crate::state::{Mapped, Named, Nameless, Origin, Source};
 use dmtcp_plugin_api::content::Content;
 use dmtcp_plugin_api::core::{Core, Mapping};

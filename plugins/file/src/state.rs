@@ -148,6 +148,13 @@ pub struct Lock {
     pub end: Option<u64>,
 }
 
+impl Lock {
+    /// Length in bytes as fcntl(2) takes it; 0: to the end.
+    pub fn length(&self) -> u64 {
+        self.end.map_or(0, |end| end - self.start + 1)
+    }
+}
+
 /// Kinds of lock.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 pub enum LockKind {

@@ -8,9 +8,9 @@ use crate::broker::Description;
 use crate::state::{End, Fifo, Pipe, Pipes};
 use dmtcp_plugin_api::core::{Core, core};
 use dmtcp_plugin_api::descriptors::{Claimer, Descriptor};
+use dmtcp_plugin_api::kept;
 use dmtcp_plugin_api::round::Round;
 use dmtcp_plugin_api::sys::{self, Fd};
-use dmtcp_plugin_api::kept;
 
 /// Asked before everybody else: it alone knows whether a pipe's other end is here.
 pub static CLAIMER: Claimer = Claimer { name: c"ipc".as_ptr(), priority: -100, begin, claim, describe };
@@ -66,21 +66,22 @@ extern "C" fn claim(d: &Descriptor) -> bool {
     if !is_pipe(d.mode, d.flags) {
         return false;
     }
-    STATE.with(|state| {
-        let identity = (d.device, d.inode);
-        let held: Vec<Held> = state.held.iter().filter(|h| h.identity == identity).copied().collect();
-        let poll = |number: i32, events| {
-            core.copy_descriptor(number).ok().and_then(|c| sys::ready(c.number(), events).ok()).unwrap_or(0)
-        };
-        if !is_private(&held, poll) {
-            return false;
-        }
-        let end = End { object: d.object, flags: d.flags };
-        if let Some(pipe) = state.section.pipes.iter_mut().find(|p| p.identity == identity) {
-            pipe.ends.push(end);
-            return true;
-        }
-        match look(core, d, &held) {
+    STATE
+        .with(|state| {
+            let identity = (d.device, d.inode);
+            let held: Vec<Held> = state.held.iter().filter(|h| h.identity == identity).copied().collect();
+            let poll = |number: i32, events| {
+                core.copy_descriptor(number).ok().and_then(|c| sys::ready(c.number(), events).ok()).unwrap_or(0)
+            };
+            if !is_private(&held, poll) {
+                return false;
+            }
+            let end = End { object: d.object, flags: d.flags };
+            if let Some(pipe) = state.section.pipes.iter_mut().find(|p| p.identity == identity) {
+                pipe.ends.push(end);
+                return true;
+            }
+            match look(core, d, &held) {
             Ok(mut pipe) => {
                 pipe.ends.push(end);
                 state.section.pipes.push(pipe);
@@ -92,9 +93,9 @@ extern "C" fn claim(d: &Descriptor) -> bool {
                 String::from_utf8_lossy(d.link())
             )),
         }
-        true
-    })
-    .unwrap_or(false)
+            true
+        })
+        .unwrap_or(false)
 }
 
 /// Whether nobody outside can be at the other end. `poll` tells the state of one of our ends.

@@ -63,7 +63,17 @@ mod tests {
         let (name_pointer, name_length) = (std::ptr::null(), 0);
         let end = start + 4096;
         let view = MappingView {
-            start, end, offset, inode, dev_major, dev_minor, prot, shared, flags, name: name_pointer, name_length,
+            start,
+            end,
+            offset,
+            inode,
+            dev_major,
+            dev_minor,
+            prot,
+            shared,
+            flags,
+            name: name_pointer,
+            name_length,
         };
         Mapping { view, name: name.to_vec() }
     }

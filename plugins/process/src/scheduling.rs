@@ -2,8 +2,8 @@
 
 use crate::state::Thread;
 use dmtcp_plugin_api::core::{Core, Level};
-use dmtcp_plugin_api::sys::{self, Scheduling};
 use dmtcp_plugin_api::proc_files;
+use dmtcp_plugin_api::sys::{self, Scheduling};
 
 const SCHED_DEADLINE: u32 = 6;
 /// Words of a processor mask: room for 8192 processors.
@@ -57,7 +57,8 @@ fn online_processors(text: &[u8]) -> Option<usize> {
 pub fn restore(core: Core, threads: &[Thread]) {
     let tids = core.threads();
     if tids.len() != threads.len() {
-        let text = format!("{} threads were saved, {} are there: their scheduling is left alone", threads.len(), tids.len());
+        let text =
+            format!("{} threads were saved, {} are there: their scheduling is left alone", threads.len(), tids.len());
         core.log(Level::Warning, &text);
         return;
     }

@@ -68,7 +68,10 @@ pub fn restore(core: Core, settings: &Settings) {
     for command in (0..u32::BITS).map(|bit| 1u32 << bit).filter(|command| settings.barriers & command != 0) {
         let done = sys::memory_barrier(command as i32);
         if let (Err(error), true) = (done, settings.barriers_known) {
-            core.log(Level::Warning, &format!("membarrier command {command:#x} cannot be registered again: error {error}"));
+            core.log(
+                Level::Warning,
+                &format!("membarrier command {command:#x} cannot be registered again: error {error}"),
+            );
         }
     }
     for (set, wanted) in &settings.controls {

@@ -1,4 +1,4 @@
-//! Takes locks again. Those of a description are taken once, before it is handed out; those of a process by the process.
+//! Takes the locks of a description again, once, before it is handed out. Those of a process are taken by the process.
 
 use crate::restart::checked;
 use crate::state::{Lock, LockKind};
@@ -22,17 +22,8 @@ pub fn describe(lock: &Lock) -> String {
 }
 
 /// Takes the locks that belong to the description.
-pub fn take_with_description(fd: BorrowedFd<'_>, locks: &[Lock]) -> Result<(), String> {
-    take(fd, locks, |kind| kind != LockKind::Posix)
-}
-
-/// Takes the locks that belong to the calling process.
-pub fn take_with_process(fd: BorrowedFd<'_>, locks: &[Lock]) -> Result<(), String> {
-    take(fd, locks, |kind| kind == LockKind::Posix)
-}
-
-fn take(fd: BorrowedFd<'_>, locks: &[Lock], which: impl Fn(LockKind) -> bool) -> Result<(), String> {
-    for lock in locks.iter().filter(|l| which(l.kind)) {
+pub fn take(fd: BorrowedFd<'_>, locks: &[Lock]) -> Result<(), String> {
+    for lock in locks {
         take_one(fd.as_raw_fd(), lock)
             .map_err(|e| format!("its {} cannot be taken again ({e}): does somebody else have it?", describe(lock)))?;
     }
@@ -41,26 +32,21 @@ fn take(fd: BorrowedFd<'_>, locks: &[Lock], which: impl Fn(LockKind) -> bool) ->
 
 fn take_one(fd: i32, lock: &Lock) -> io::Result<()> {
     let kind = if lock.write { libc::F_WRLCK } else { libc::F_RDLCK };
-    let range = |command: i32| {
-        let range = libc::flock {
-            l_type: kind as i16,
-            l_whence: libc::SEEK_SET as i16,
-            l_start: lock.start as i64,
-            l_len: lock.end.map_or(0, |end| (end - lock.start + 1) as i64),
-            l_pid: 0,
-        };
-        // SAFETY: the commands take a pointer to a `struct flock`, which lives over the call.
-        unsafe { libc::fcntl(fd, command, &raw const range) }
+    let range = libc::flock {
+        l_type: kind as i16,
+        l_whence: libc::SEEK_SET as i16,
+        l_start: lock.start as i64,
+        l_len: lock.length() as i64,
+        l_pid: 0,
     };
-    // SAFETY: no memory is passed.
-    let result = match lock.kind {
-        LockKind::Flock => unsafe {
-            libc::flock(fd, libc::LOCK_NB | if lock.write { libc::LOCK_EX } else { libc::LOCK_SH })
-        },
-        LockKind::Posix => range(libc::F_SETLK),
-        LockKind::Description => range(F_OFD_SETLK),
-        // SAFETY: no memory is passed.
-        LockKind::Lease => unsafe { libc::fcntl(fd, F_SETLEASE, kind) },
+    // SAFETY: the only memory that is passed is the range, which lives over the call.
+    let result = unsafe {
+        match lock.kind {
+            LockKind::Flock => libc::flock(fd, libc::LOCK_NB | if lock.write { libc::LOCK_EX } else { libc::LOCK_SH }),
+            LockKind::Description => libc::fcntl(fd, F_OFD_SETLK, &raw const range),
+            LockKind::Lease => libc::fcntl(fd, F_SETLEASE, kind),
+            LockKind::Posix => 0,
+        }
     };
     checked(result).map(drop)
 }
@@ -79,12 +65,10 @@ mod tests {
         let lock = |kind, write, start, end| Lock { kind, write, start, end };
         let wanted = [
             lock(LockKind::Flock, true, 0, None),
-            lock(LockKind::Posix, false, 100, Some(199)),
-            lock(LockKind::Description, true, 300, Some(300)),
-            lock(LockKind::Posix, true, 1 << 40, None),
+            lock(LockKind::Description, false, 100, Some(199)),
+            lock(LockKind::Description, true, 1 << 40, None),
         ];
-        take_with_description(file.as_fd(), &wanted).unwrap();
-        take_with_process(file.as_fd(), &wanted).unwrap();
+        take(file.as_fd(), &wanted).unwrap();
         let info = std::fs::read(format!("/proc/self/fdinfo/{}", file.as_raw_fd())).unwrap();
         let mut seen = parse(&info);
         seen.sort_by_key(|l| l.start);

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   create:  memory with a name -> nameless files -> their descriptions -> named files -> locks of descriptions -> modes
-//!   place:   files of /proc (which belong to the process) -> POSIX locks (which any close would drop)
+//!   place:   files of /proc, which belong to the process
 //! ```
 
 mod locks;
@@ -64,7 +64,8 @@ impl RestartHalf for Half {
     }
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
-        place::place(host, &section(host, index)?)
+        place::place(host, &section(host, index)?);
+        Ok(())
     }
 
     fn explain(&self, host: &Host<'_>, index: u32) -> String {
@@ -82,7 +83,11 @@ impl RestartHalf for Half {
         }
         for mapped in &files.mapped {
             if let Source::Named(named) | Source::Memory(named, _) = &mapped.source {
-                out += &format!("  mapped {}: {}\n", if mapped.writable { "for writing" } else { "for reading" }, named.path);
+                out += &format!(
+                    "  mapped {}: {}\n",
+                    if mapped.writable { "for writing" } else { "for reading" },
+                    named.path
+                );
             }
         }
         out
@@ -91,9 +96,8 @@ impl RestartHalf for Half {
 
 /// Says what is missing.
 fn check(host: &Host<'_>, files: &Files, out: &mut Vec<String>) {
-    let made = |path: &Named| {
-        files.mapped.iter().any(|m| matches!(&m.source, Source::Memory(n, _) if n.path == path.path))
-    };
+    let made =
+        |path: &Named| files.mapped.iter().any(|m| matches!(&m.source, Source::Memory(n, _) if n.path == path.path));
     for open in &files.opens {
         let What::Named(named) = &open.what else { continue };
         if !made(named)
@@ -133,20 +137,14 @@ fn create(host: &Host<'_>, index: u32, files: &Files) -> Result<(), String> {
         };
         let failed = |e: String| format!("{}: {e}", describe(open));
         let made = made.map_err(failed)?;
-        locks::take_with_description(made.as_fd(), &open.locks).map_err(failed)?;
+        locks::take(made.as_fd(), &open.locks).map_err(failed)?;
         host.provide(open.object, made);
     }
     masters.finish(host, files)
 }
 
 /// Makes the object behind a mapping.
-fn create_mapped(
-    host: &Host<'_>,
-    index: u32,
-    files: &Files,
-    masters: &Masters,
-    mapped: &Mapped,
-) -> Result<(), String> {
+fn create_mapped(host: &Host<'_>, index: u32, files: &Files, masters: &Masters, mapped: &Mapped) -> Result<(), String> {
     let object = match &mapped.source {
         Source::Nameless(object) => masters.reopen(*object, libc::O_RDONLY),
         Source::Named(named) => open::mapped(host, files, named, mapped.writable),

@@ -88,7 +88,8 @@ impl Masters {
     /// A new description of a file.
     pub fn reopen(&self, object: u64, flags: i32) -> Result<OwnedFd, String> {
         let path = path_of(&self.get(object)?.file);
-        open::raw(&path, flags | libc::O_CLOEXEC, 0).map_err(|e| format!("an unlinked file cannot be opened again: {e}"))
+        open::raw(&path, flags | libc::O_CLOEXEC, 0)
+            .map_err(|e| format!("an unlinked file cannot be opened again: {e}"))
     }
 
     /// The description that the process had.

@@ -96,7 +96,9 @@ fn open_somehow(host: &Host<'_>, open: &Open, path: &Path, flags: i32) -> io::Re
             host.warn(&format!("{}: this file system knows no O_DIRECT, opened without", describe(open)));
             raw(path, flags & !libc::O_DIRECT, 0)
         }
-        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => with_own_mode(path, |p| raw(p, flags, 0)).unwrap_or(Err(e)),
+        Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
+            with_own_mode(path, |p| raw(p, flags, 0)).unwrap_or(Err(e))
+        }
         other => other,
     }
 }
@@ -241,7 +243,7 @@ mod tests {
         let directory = tempfile::tempdir().unwrap();
         let path = directory.path().join("closed");
         fs::write(&path, "x").unwrap();
-        fs::set_permissions(&path, Permissions::from_mode(0)).unwrap();
+        fs::set_permissions(&path, Permissions::from_mode(0o0)).unwrap();
         assert!(with_own_mode(&path, |p| raw(p, libc::O_RDWR | libc::O_CLOEXEC, 0)).unwrap().is_ok());
         assert_eq!(fs::metadata(&path).unwrap().mode() & 0o7777, 0);
     }

@@ -1,17 +1,17 @@
-//! What belongs to a process rather than to a description: its own files in /proc, and its POSIX locks.
+//! What belongs to a process and cannot be opened by another one in its place: its own files in /proc.
 //!
 //! Runs after plugin `ipc` has put all numbers in their places.
 
-use crate::restart::{checked, describe, locks, open};
+use crate::restart::{checked, describe, open};
 use crate::state::{Files, Open, What};
 use dmtcp_plugin_api::restart::Host;
 use std::io;
-use std::os::fd::{AsRawFd, BorrowedFd};
+use std::os::fd::AsRawFd;
 use std::os::unix::ffi::OsStrExt;
 use std::path::Path;
 
 /// Works in the calling process.
-pub fn place(host: &Host<'_>, files: &Files) -> Result<(), String> {
+pub fn place(host: &Host<'_>, files: &Files) {
     for open in &files.opens {
         if let What::OwnProc(rest) = &open.what {
             let path = Path::new("/proc/self").join(std::ffi::OsStr::from_bytes(rest.bytes()));
@@ -20,12 +20,6 @@ pub fn place(host: &Host<'_>, files: &Files) -> Result<(), String> {
             }
         }
     }
-    for open in files.opens.iter().filter(|o| o.number() >= 0) {
-        // SAFETY: the number is open: it was put in its place.
-        let fd = unsafe { BorrowedFd::borrow_raw(open.number()) };
-        locks::take_with_process(fd, &open.locks).map_err(|e| format!("{}: {e}", describe(open)))?;
-    }
-    Ok(())
 }
 
 /// Opens a file of /proc and puts it where its stand-in is.
