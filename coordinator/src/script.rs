@@ -144,6 +144,7 @@ mod tests {
             path: String::new(),
             public_path: image.into(),
             bytes: 1,
+            background: false,
             unsupported: Vec::new(),
             stages: Vec::new(),
         };

@@ -1,5 +1,6 @@
 //! What the environment says, read once.
 
+use dmtcp_image::codec::Method;
 use dmtcp_protocol::env as names;
 use std::ffi::{CStr, c_char};
 use std::sync::OnceLock;
@@ -27,6 +28,10 @@ pub struct Config {
     pub forbidden: Vec<String>,
     /// Seconds between checkpoints that the launch asked for.
     pub interval: u32,
+    /// How images are compressed.
+    pub compress: Method,
+    /// Whether images are written by a child, in the background.
+    pub background: bool,
 }
 
 static CONFIG: OnceLock<Option<Config>> = OnceLock::new();
@@ -60,7 +65,14 @@ fn list(value: Option<String>, separator: char) -> Vec<String> {
     value.unwrap_or_default().split(separator).filter(|s| !s.is_empty()).map(str::to_owned).collect()
 }
 
+/// Our own programs, run from inside a computation, stay outside of it.
+const OUR_PROGRAMS: [&str; 6] =
+    ["dmtcp_command", "dmtcp_coordinator", "dmtcp_inspect", "dmtcp_launch", "dmtcp_nocheckpoint", "dmtcp_restart"];
+
 fn read() -> Option<Config> {
+    if OUR_PROGRAMS.contains(&&crate::life::worker::program()[..]) {
+        return None;
+    }
     let coord_port = variable(names::COORD_PORT)?.parse().ok()?;
     let plugins = variable(names::PLUGIN_PATHS)?;
     Some(Config {
@@ -77,6 +89,8 @@ fn read() -> Option<Config> {
         plugins: list(Some(plugins), ':'),
         forbidden: list(variable(names::FORBID), ','),
         interval: variable("DMTCP_CHECKPOINT_INTERVAL").and_then(|s| s.parse().ok()).unwrap_or(0),
+        compress: variable(names::COMPRESS).and_then(|s| Method::parse(&s).ok()).unwrap_or_default(),
+        background: variable(names::FORKED_CHECKPOINT).is_some_and(|s| s != "0" && !s.is_empty()),
     })
 }
 

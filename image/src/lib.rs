@@ -6,8 +6,9 @@
 //!             (with 65535 or more of them: PN_XNUM and one section header that holds the count)
 //!             metadata notes   owner CORE:  PRSTATUS, FPREGSET, X86_XSTATE per thread; PRPSINFO, AUXV, FILE
 //!                              owner DMTCP: FORMAT, IDENTITY, RESTORE, REGIONS, NAMES, EXTENTS, THREADS, SECTION ...
-//!  page       extents: the bytes of memory and of blobs, each at a page boundary, zero pages as holes
-//!  page       trailer notes    owner DMTCP: SUMS, END
+//!  page       extents: the bytes of memory and of blobs, each at a page boundary, zero pages as holes;
+//!             compressed: extents of blobs, then one frame per chunk of memory, close together
+//!  page       trailer notes    owner DMTCP: SUMS, (compressed: FRAMES,) END
 //! ```
 //!
 //! A *region* is a mapping of the process as it was; an *extent* is a run of its bytes in this file. What no extent
@@ -16,6 +17,7 @@
 //! Everything is little-endian. Tables are arrays of the `repr(C)` records of [`record`], cast and not parsed; every
 //! count, offset and length is checked against the file before use. `docs/image-format.md` has it all for a stranger.
 
+pub mod codec;
 pub mod plan;
 pub mod read;
 pub mod record;

@@ -3,7 +3,8 @@
 //! Building it allocates; writing it ([`crate::write`]) does not, because the writer runs while the memory that it
 //! writes includes its own.
 
-use crate::record::{self, Extent, Format, Region, Restore, Thread, note};
+use crate::codec::Method;
+use crate::record::{self, Extent, Format, Frame, Region, Restore, Thread, note};
 use crate::{CHUNK, FORMAT_VERSION, PAGE};
 
 /// Where an extent's bytes are while the image is written.
@@ -15,6 +16,8 @@ pub struct Source {
     pub length: u64,
     /// Whether reading the bytes may fault: they are copied first.
     pub copy: bool,
+    /// Whether a fork's child does not have the bytes to itself: they are written before the fork.
+    pub shared: bool,
 }
 
 /// Everything that goes into an image but the bytes of memory.
@@ -38,6 +41,8 @@ pub struct Contents {
     pub blobs: Vec<(String, String, usize)>,
     /// What is stored, in the order of the file. The flag says that it is a blob.
     pub extents: Vec<(Source, bool)>,
+    /// How memory is compressed.
+    pub method: Method,
 }
 
 /// A laid-out image.
@@ -50,10 +55,16 @@ pub struct Plan {
     pub sums: Vec<u64>,
     /// Room for the trailer's bytes, filled by the writer.
     pub trailer: Vec<u8>,
-    /// Where the trailer goes.
+    /// Where the trailer goes; of a compressed image, where the first frame goes.
     pub trailer_offset: u64,
-    /// Length of the file.
+    /// Length of the file; of a compressed image, the least that it can be.
     pub length: u64,
+    /// How memory is compressed.
+    pub method: Method,
+    /// Room for the frames of a compressed image, filled by the writer.
+    pub frames: Vec<Frame>,
+    /// Where [`Format::length`] stands in the header: known at the end only, if the image is compressed.
+    pub length_at: usize,
     /// Bytes of all extents: what a progress report counts to.
     pub bytes: u64,
 }
@@ -64,6 +75,10 @@ const SHDR: usize = 64;
 const PT_LOAD: u32 = 1;
 const PT_NOTE: u32 = 4;
 const PN_XNUM: usize = 0xffff;
+/// Length of a note of ours before its bytes: three words, and the owner.
+pub(crate) const NOTE: usize = 12 + record::OWNER.len().next_multiple_of(4);
+/// Where the header has the offset of the trailer: the second program header's.
+pub(crate) const TRAILER_AT: usize = EHDR + PHDR + 8;
 
 /// Appends one ELF note.
 pub fn push_note(out: &mut Vec<u8>, owner: &[u8], kind: u32, desc: &[u8]) {
@@ -100,6 +115,7 @@ struct Load {
 
 /// Program headers: the extents of each region and the gaps between them.
 fn loads(contents: &Contents, extents: &[(Source, Extent)]) -> Vec<Load> {
+    let plain = contents.method == Method::None;
     let mut loads = Vec::with_capacity(contents.regions.len());
     let mut memory = extents.iter().map(|(_, e)| e).filter(|e| e.address != 0).peekable();
     for region in &contents.regions {
@@ -118,7 +134,7 @@ fn loads(contents: &Contents, extents: &[(Source, Extent)]) -> Vec<Load> {
                 address: extent.address,
                 length: extent.length,
                 offset: extent.offset,
-                stored: true,
+                stored: plain,
                 prot: region.prot,
             });
             at = extent.address + extent.length;
@@ -158,22 +174,37 @@ impl Plan {
         let notes_offset = EHDR + count * PHDR + sections * SHDR;
 
         // The notes' length does not depend on the offsets that they hold: build them once to measure, once for good.
-        let mut format = Format { version: FORMAT_VERSION, page: PAGE as u32, sums, length: 0, codec: 0, reserved: 0 };
+        let codec = contents.method.number();
+        let compressed = contents.method != Method::None;
+        let mut format = Format { version: FORMAT_VERSION, page: PAGE as u32, sums, length: 0, codec, reserved: 0 };
         let notes_length = Self::notes(contents, &extents, &format).len();
         let mut at = ((notes_offset + notes_length) as u64).next_multiple_of(PAGE);
-        for (_, extent) in &mut extents {
+        for (_, extent) in extents.iter_mut().filter(|(_, extent)| !compressed || extent.address == 0) {
             extent.offset = at;
             at += extent.length.next_multiple_of(PAGE);
         }
         let trailer_offset = at;
         let mut trailer = Vec::new();
         push_note(&mut trailer, record::OWNER, note::SUMS, &vec![0u8; sums as usize * 8]);
+        let frames = vec![Frame::default(); if compressed { sums as usize } else { 0 }];
+        if compressed {
+            push_note(&mut trailer, record::OWNER, note::FRAMES, bytemuck::cast_slice(&frames));
+        }
         push_note(&mut trailer, record::OWNER, note::END, &[0u8; size_of::<record::End>()]);
-        format.length = trailer_offset + trailer.len() as u64;
+        let length = trailer_offset + trailer.len() as u64;
+        // Of a compressed image the writer puts both in at its end: until then the image is no image.
+        let (told_length, told_trailer) = if compressed { (0, 0) } else { (length, trailer_offset) };
+        format.length = told_length;
+        let before_format: usize = contents
+            .debugger
+            .iter()
+            .map(|(owner, _, desc)| 12 + owner.len().next_multiple_of(4) + desc.len().next_multiple_of(4))
+            .sum();
+        let length_at = notes_offset + before_format + NOTE + std::mem::offset_of!(Format, length);
 
         let mut header = Self::elf_header(count);
         header.extend_from_slice(&program_header(PT_NOTE, 4, notes_offset as u64, 0, notes_length as u64, 0, 4));
-        header.extend_from_slice(&program_header(PT_NOTE, 4, trailer_offset, 0, trailer.len() as u64, 0, 4));
+        header.extend_from_slice(&program_header(PT_NOTE, 4, told_trailer, 0, trailer.len() as u64, 0, 4));
         for load in loads(contents, &extents) {
             let flags = (load.prot & 1) << 2 | (load.prot & 2) | (load.prot & 4) >> 2;
             let file = if load.stored { load.length } else { 0 };
@@ -195,7 +226,9 @@ impl Plan {
         }
         header.extend_from_slice(&Self::notes(contents, &extents, &format));
         header.resize(header.len().next_multiple_of(PAGE as usize), 0);
-        Self { header, extents, sums: vec![0; sums as usize], trailer, trailer_offset, length: format.length, bytes }
+        let method = contents.method;
+        let sums = vec![0; sums as usize];
+        Self { header, extents, sums, trailer, trailer_offset, length, method, frames, length_at, bytes }
     }
 
     fn elf_header(count: usize) -> Vec<u8> {

@@ -1,6 +1,6 @@
 //! Reads images. Nothing is trusted: every offset, count and length is checked against the file before use.
 
-use crate::record::{self, End, Extent, Format, Identity, Region, Restore, Thread, kind, note};
+use crate::record::{self, End, Extent, Format, Frame, Identity, Region, Restore, Thread, codec, frame, kind, note};
 use crate::{CHUNK, FORMAT_VERSION, PAGE, sum};
 use bytemuck::Pod;
 use std::fs::File;
@@ -18,6 +18,8 @@ pub enum Error {
     Empty,
     /// Written by a newer version.
     Newer(u32),
+    /// Compressed in a way that this program does not know.
+    Codec(u32),
     /// The file is shorter than it says, or has no end.
     Truncated,
     /// Something in it contradicts itself or its checksum.
@@ -34,6 +36,9 @@ impl std::fmt::Display for Error {
                 f,
                 "has image format {v}, this program reads up to {FORMAT_VERSION}: restart it with the version that wrote it"
             ),
+            Self::Codec(c) => {
+                write!(f, "is compressed by method {c}, which this program does not know: restart it with a newer version")
+            }
             Self::Truncated => write!(f, "is truncated: it was not written or copied to its end"),
             Self::Damaged(what) => write!(f, "is damaged ({what}): use another copy or an older generation"),
         }
@@ -95,8 +100,12 @@ pub struct Image {
     pub blobs: Vec<Blob>,
     /// Notes of other owners (CORE, LINUX): owner, type, bytes.
     pub debugger: Vec<(String, u32, Vec<u8>)>,
+    /// One of [`codec`].
+    pub codec: u32,
     names: Vec<u8>,
     sums: Vec<u64>,
+    /// Of a compressed image, one per chunk.
+    frames: Vec<Frame>,
     length: u64,
 }
 
@@ -201,15 +210,18 @@ impl Image {
         for (owner, kind, desc) in notes(&trailer)? {
             match (owner, kind) {
                 (b"DMTCP", note::SUMS) => image.sums = array(desc)?,
+                (b"DMTCP", note::FRAMES) => image.frames = array(desc)?,
                 (b"DMTCP", note::END) => end = Some(one::<End>(desc)?),
                 _ => {}
             }
         }
         let end = end.filter(|e| e.magic == record::END_MAGIC && e.length == length).ok_or(Error::Truncated)?;
-        let first = image.extents.iter().map(|e| e.offset).min().unwrap_or(segment(1).0);
-        if sum::plain(&read(0, first)?) != end.header_sum
-            || sum::plain(bytemuck::cast_slice(&image.sums)) != end.sums_sum
-        {
+        let header_end = segment(0).0.saturating_add(segment(0).1).next_multiple_of(PAGE);
+        let mut sums_sum = sum::plain(bytemuck::cast_slice(&image.sums));
+        if image.is_compressed() {
+            sums_sum = sum::advance(sums_sum, 0, bytemuck::cast_slice(&image.frames));
+        }
+        if sum::plain(&read(0, header_end)?) != end.header_sum || sums_sum != end.sums_sum {
             return Err(Error::Damaged("header or tables do not match their checksum"));
         }
         image.check_tables()?;
@@ -227,6 +239,9 @@ impl Image {
         if format.length != length {
             return Err(Error::Truncated);
         }
+        if format.codec > codec::ZSTD {
+            return Err(Error::Codec(format.codec));
+        }
         const MISSING: Error = Error::Damaged("a table is missing");
         let mut image = Self {
             path: path.to_owned(),
@@ -241,7 +256,9 @@ impl Image {
             blobs: Vec::new(),
             debugger: Vec::new(),
             names: find(note::NAMES).ok_or(MISSING)?.to_vec(),
+            codec: format.codec,
             sums: Vec::new(),
+            frames: Vec::new(),
             length,
         };
         for (owner, kind, desc) in all {
@@ -278,13 +295,14 @@ impl Image {
         let mut sums = 0;
         let mut before = 0;
         for e in &self.extents {
+            let framed = self.is_compressed() && e.address != 0;
             let inside = e.offset.checked_add(e.length).is_some_and(|end| end <= self.length);
-            if !inside || !e.offset.is_multiple_of(PAGE) || e.first_sum != sums {
+            if (framed && e.offset != 0) || (!framed && !inside) || !e.offset.is_multiple_of(PAGE) || e.first_sum != sums {
                 return Err(Error::Damaged("an extent is misplaced"));
             }
             sums += e.length.div_ceil(CHUNK);
             if e.address != 0 {
-                if e.address < before || !(e.address | e.length).is_multiple_of(PAGE) || e.address > LIMIT {
+                if e.length > LIMIT || e.address < before || !(e.address | e.length).is_multiple_of(PAGE) || e.address > LIMIT {
                     return Err(Error::Damaged("the extents overlap"));
                 }
                 before = e.address + e.length;
@@ -295,6 +313,15 @@ impl Image {
         }
         if sums != self.sums.len() as u64 {
             return Err(Error::Damaged("checksums are missing"));
+        }
+        if self.is_compressed() && self.frames.len() != self.sums.len() {
+            return Err(Error::Damaged("frames are missing"));
+        }
+        let inside = |f: &Frame| {
+            f.length as u64 <= CHUNK && f.offset.checked_add(f.length.into()).is_some_and(|end| end <= self.length)
+        };
+        if !self.frames.iter().all(inside) {
+            return Err(Error::Damaged("a frame is misplaced"));
         }
         if self.blobs.iter().any(|b| self.extents.get(b.extent).is_none_or(|e| e.address != 0 || e.length != b.length))
         {
@@ -340,20 +367,66 @@ impl Image {
         self.extents.iter().map(|e| e.length).sum()
     }
 
-    /// Reads every extent and compares it with its checksums.
-    pub fn verify(&self) -> Result<(), Error> {
-        let mut buffer = vec![0u8; CHUNK as usize];
-        for extent in &self.extents {
-            for index in 0..extent.length.div_ceil(CHUNK) {
-                let at = index * CHUNK;
-                let chunk = &mut buffer[..CHUNK.min(extent.length - at) as usize];
-                self.file.read_exact_at(chunk, extent.offset + at)?;
-                if !self.chunk_is_right(extent, index, chunk) {
-                    return Err(Error::Damaged("memory does not match its checksum"));
+    /// Whether memory is in frames, and cannot be mapped from the file.
+    pub fn is_compressed(&self) -> bool {
+        self.codec != codec::NONE
+    }
+
+    /// Reads one chunk of an extent from the image's file, however it is stored, and compares it with its checksum.
+    /// `chunk` has the chunk's length; `spare` is kept between calls so that it is allocated once.
+    pub fn read_chunk(
+        &self,
+        file: &File,
+        extent: &Extent,
+        index: u64,
+        chunk: &mut [u8],
+        spare: &mut Vec<u8>,
+    ) -> Result<(), Error> {
+        const BROKEN: Error = Error::Damaged("a part of its memory cannot be expanded");
+        if self.is_compressed() {
+            let found = self.frames.get((extent.first_sum + index) as usize).ok_or(BROKEN)?;
+            match found.kind {
+                frame::ZERO => chunk.fill(0),
+                frame::STORED if found.length as usize == chunk.len() => file.read_exact_at(chunk, found.offset)?,
+                frame::COMPRESSED => {
+                    spare.resize(found.length as usize, 0);
+                    file.read_exact_at(spare, found.offset)?;
+                    if !crate::codec::expand(self.codec, spare, chunk) {
+                        return Err(BROKEN);
+                    }
                 }
+                _ => return Err(BROKEN),
             }
+        } else {
+            file.read_exact_at(chunk, extent.offset + index * CHUNK)?;
+        }
+        if self.chunk_is_right(extent, index, chunk) {
+            Ok(())
+        } else {
+            Err(Error::Damaged("memory does not match its checksum"))
+        }
+    }
+
+    /// Calls `f` with each chunk of an extent, checked: its place in the extent, its bytes.
+    pub fn each_chunk<E: From<Error>>(
+        &self,
+        extent: &Extent,
+        mut f: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let mut buffer = vec![0u8; CHUNK.min(extent.length) as usize];
+        let mut spare = Vec::new();
+        for index in 0..extent.length.div_ceil(CHUNK) {
+            let at = index * CHUNK;
+            let chunk = &mut buffer[..CHUNK.min(extent.length - at) as usize];
+            self.read_chunk(&self.file, extent, index, chunk, &mut spare)?;
+            f(at, chunk)?;
         }
         Ok(())
+    }
+
+    /// Reads every extent and compares it with its checksums.
+    pub fn verify(&self) -> Result<(), Error> {
+        self.extents.iter().try_for_each(|extent| self.each_chunk(extent, |_, _| Ok::<(), Error>(())))
     }
 
     /// Whether this region's bytes are restored by mapping memory, and not by a plugin or the kernel.

@@ -30,6 +30,8 @@ pub mod note {
     pub const SUMS: u32 = 0x4454_0010;
     /// Trailer: [`super::End`].
     pub const END: u32 = 0x4454_0011;
+    /// Trailer of a compressed image: array of [`super::Frame`], one per chunk, in the order of the checksums.
+    pub const FRAMES: u32 = 0x4454_0012;
 }
 
 /// What the file is.
@@ -44,10 +46,44 @@ pub struct Format {
     pub sums: u64,
     /// Length of the whole file in bytes, trailer included.
     pub length: u64,
-    /// 0: data as is.
+    /// One of [`codec`].
     pub codec: u32,
     /// Zero.
     pub reserved: u32,
+}
+
+/// How memory is stored. Blobs are always stored as they are.
+pub mod codec {
+    /// As it is, at the extents' offsets.
+    pub const NONE: u32 = 0;
+    /// Frames of raw deflate (RFC 1951).
+    pub const DEFLATE: u32 = 1;
+    /// Frames of LZ4 blocks.
+    pub const LZ4: u32 = 2;
+    /// Frames of Zstandard (RFC 8878).
+    pub const ZSTD: u32 = 3;
+}
+
+/// Kinds of frame.
+pub mod frame {
+    /// The chunk is all zeros; nothing is stored.
+    pub const ZERO: u32 = 0;
+    /// The chunk as it is; what the file has no bytes for reads as zeros.
+    pub const STORED: u32 = 1;
+    /// By the image's codec.
+    pub const COMPRESSED: u32 = 2;
+}
+
+/// Where one chunk is in a compressed image.
+#[derive(Clone, Copy, Debug, Default, Pod, Zeroable)]
+#[repr(C)]
+pub struct Frame {
+    /// First byte in the file.
+    pub offset: u64,
+    /// Bytes in the file.
+    pub length: u32,
+    /// One of [`frame`].
+    pub kind: u32,
 }
 
 /// Kinds of region: how restart makes the mapping anew.
@@ -152,7 +188,7 @@ pub struct Extent {
     pub address: u64,
     /// Length in bytes. Of a blob, not rounded up to pages.
     pub length: u64,
-    /// Where the bytes are. Page aligned.
+    /// Where the bytes are. Page aligned. 0 for memory in a compressed image: the frames tell.
     pub offset: u64,
     /// Index of the first chunk's checksum; chunks count from the start of the extent.
     pub first_sum: u64,
@@ -208,7 +244,7 @@ pub struct End {
     pub magic: u64,
     /// Checksum of all bytes before the first extent.
     pub header_sum: u64,
-    /// Checksum of the SUMS note's bytes.
+    /// Checksum of the SUMS note's bytes; of a compressed image advanced by the FRAMES note's bytes at offset 0.
     pub sums_sum: u64,
     /// Length of the whole file.
     pub length: u64,

@@ -13,6 +13,7 @@ use crate::plugin_file::{self, Interface, PluginError};
 use crate::say;
 use crate::scratch::{self, ScratchError};
 use crate::target::{self, TargetError};
+use dmtcp_image::codec::Method;
 use dmtcp_protocol::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
@@ -40,6 +41,9 @@ pub enum LaunchError {
     /// No scratch directory.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
+    /// A variable names no method of compression.
+    #[error("{0}")]
+    Compression(String),
     /// No directory for images.
     #[error("cannot use the checkpoint directory {}: {error}", .path.display())]
     CheckpointDir {
@@ -86,19 +90,12 @@ pub fn list_plugins() -> Result<String, LaunchError> {
 
 fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let quiet = flags.coordinator.quiet(PROGRAM);
-    let note = |message: &str| {
-        if quiet < 1 {
-            say::err(format_args!("{PROGRAM}: note: {message}"));
-        }
-    };
+    let compression = flags.compression().map_err(LaunchError::Compression)?;
     // clap demands a command.
     let name = flags.command.first().map(OsString::as_os_str).unwrap_or_default();
     let program = target::find(name)?;
     if let (Some(warning), 0..=1) = (target::examine(&program)?, quiet) {
         say::err(format_args!("{PROGRAM}: warning: {warning}"));
-    }
-    if flags.gzip || flags.compress.is_some() {
-        note("images are not compressed in this version");
     }
     let own = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
     let preload = Preload::compose(flags, &Libraries::find(&own)?)?;
@@ -132,9 +129,10 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
             },
         );
     }
+    environment.set(env::COMPRESS, compression.to_string());
+    environment.set(env::GZIP, if compression == Method::None { "0" } else { "1" });
     for (given, name, value) in [
-        (flags.gzip, env::GZIP, "1"),
-        (flags.no_gzip, env::GZIP, "0"),
+        (flags.forked, env::FORKED_CHECKPOINT, "1"),
         (flags.ckpt_open_files, env::CKPT_OPEN_FILES, "1"),
         (flags.allow_file_overwrite, env::ALLOW_OVERWRITE, "1"),
     ] {

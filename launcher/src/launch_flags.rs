@@ -1,8 +1,10 @@
 //! The command line of dmtcp_launch.
 
-use crate::flags::CoordinatorFlags;
+use crate::flags::{self, CoordinatorFlags};
 use crate::libraries::BUILT_IN;
 use clap::{ArgAction, Args, Parser, ValueEnum};
+use dmtcp_image::codec::Method;
+use dmtcp_protocol::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
@@ -30,15 +32,18 @@ pub struct LaunchFlags {
     /// Directory for images [env: DMTCP_CHECKPOINT_DIR] [default: the current directory]
     #[arg(short = 'c', long, value_name = "DIR")]
     pub ckptdir: Option<PathBuf>,
-    /// Compress images (not in this version: images are never compressed)
-    #[arg(long, overrides_with = "no_gzip")]
+    /// Compress images as gzip does [env: DMTCP_GZIP=1]
+    #[arg(long, overrides_with_all = ["no_gzip", "compress"])]
     pub gzip: bool,
-    /// Do not compress images
-    #[arg(long, overrides_with = "gzip")]
+    /// Do not compress images (this is the default) [env: DMTCP_GZIP=0]
+    #[arg(long, overrides_with_all = ["gzip", "compress"])]
     pub no_gzip: bool,
-    /// Compress images so (not in this version)
-    #[arg(long, value_name = "METHOD")]
-    pub compress: Option<String>,
+    /// Compress images: gzip[:1-9], zstd[:1-19], lz4 or none [env: DMTCP_COMPRESS]
+    #[arg(long, value_name = "METHOD", overrides_with_all = ["gzip", "no_gzip"], value_parser = Method::parse)]
+    pub compress: Option<Method>,
+    /// Write images in the background: the program goes on at once [env: DMTCP_FORKED_CHECKPOINT=1]
+    #[arg(long)]
+    pub forked: bool,
     /// Save the contents of open regular files too
     #[arg(long, visible_alias = "checkpoint-open-files")]
     pub ckpt_open_files: bool,
@@ -116,6 +121,24 @@ pub struct OldPluginFlags {
 }
 
 impl LaunchFlags {
+    /// How images are to be compressed, by flag or environment; the error is a sentence.
+    pub fn compression(&self) -> Result<Method, String> {
+        let by_flag = match (self.gzip, self.no_gzip) {
+            (true, _) => Method::parse("gzip").ok(),
+            (_, true) => Some(Method::None),
+            _ => self.compress,
+        };
+        let by_name = || {
+            let text = flags::text(&[env::COMPRESS])?;
+            Some(Method::parse(&text).map_err(|error| format!("{}: {error}", env::COMPRESS)))
+        };
+        let old = || match flags::text(&[env::GZIP]).as_deref() {
+            Some("1") => Method::parse("gzip"),
+            _ => Ok(Method::None),
+        };
+        by_flag.map(Ok).or_else(by_name).unwrap_or_else(old)
+    }
+
     /// Whether a plugin that comes with this program is switched off, by flag or environment.
     pub fn is_disabled(&self, name: &str) -> bool {
         let off = |variable: &str| std::env::var_os(variable).is_some_and(|value| value == "0");
@@ -173,6 +196,15 @@ mod tests {
         let read = flags("dmtcp_launch --disable-ipc-plugin --disable-pid-plugin prog").unwrap();
         let off: Vec<bool> = BUILT_IN.iter().map(|plugin| read.is_disabled(plugin.name)).collect();
         assert_eq!(off, [true, true, true, false, true]);
+    }
+
+    #[test]
+    fn the_last_word_on_compression_counts() {
+        let method = |line: &str| flags(line).unwrap().compression().unwrap().to_string();
+        assert_eq!(method("dmtcp_launch --compress zstd:7 --gzip prog"), "gzip:1");
+        assert_eq!(method("dmtcp_launch --gzip --compress lz4 prog"), "lz4");
+        assert_eq!(method("dmtcp_launch --gzip --no-gzip prog"), "none");
+        assert!(flags("dmtcp_launch --compress zip prog").is_err());
     }
 
     #[test]

@@ -93,6 +93,8 @@ pub enum Event {
     Init = 0,
     /// The process ends by exit(3).
     Exit = 1,
+    /// In a fork's child, before it joins the computation. The calling thread is its only one.
+    AtforkChild = 6,
     /// A checkpoint was asked for; the application still runs.
     PreSuspend = 15,
     /// All threads are stopped: claim, look, describe.
@@ -110,9 +112,10 @@ pub enum Event {
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Init,
         Self::Exit,
+        Self::AtforkChild,
         Self::PreSuspend,
         Self::PreCheckpoint,
         Self::Resume,

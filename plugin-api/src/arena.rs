@@ -5,6 +5,9 @@
 //! does all the work, never waits for it. A block remembers its arena in the word before it, so that either side can
 //! free what the other allocated; if the common lock is not to be had while stopped, the block is leaked.
 //!
+//! While an image is written the checkpoint thread can have a third one, the *scratch* ([`with_scratch`]): memory that is
+//! in no image, so that what allocates meanwhile (a compressor) changes nothing of what is written.
+//!
 //! Which arena a caller gets is decided by its stack pointer, not by thread-local storage: the checkpoint thread's stack
 //! is known ([`set_checkpoint_stack`]).
 
@@ -12,7 +15,7 @@ use crate::sys;
 use dlmalloc::Dlmalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Pages straight from the kernel.
 struct Pages;
@@ -91,14 +94,94 @@ pub fn set_checkpoint_stack(low: usize, high: usize) {
     STACK_HIGH.store(high, Ordering::Relaxed);
 }
 
-fn on_checkpoint_stack() -> bool {
+/// The allocator of the plugin that this copy of the crate belongs to.
+static REGISTERED: AtomicPtr<Arenas> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Makes a plugin's allocator known to [`after_fork`].
+pub fn register(arenas: &'static Arenas) {
+    REGISTERED.store(std::ptr::from_ref(arenas).cast_mut(), Ordering::Release);
+}
+
+/// Brings the registered allocator in order in a fork's child.
+pub fn after_fork() {
+    // SAFETY: only statics are registered.
+    if let Some(arenas) = unsafe { REGISTERED.load(Ordering::Acquire).as_ref() } {
+        arenas.after_fork();
+    }
+}
+
+/// Where the checkpoint thread's stack is.
+pub fn checkpoint_stack() -> (usize, usize) {
+    (STACK_LOW.load(Ordering::Relaxed), STACK_HIGH.load(Ordering::Relaxed))
+}
+
+/// Whether the caller runs on the checkpoint thread's stack, which means: with its descriptor table.
+pub fn on_checkpoint_stack() -> bool {
     let here = 0u8;
     let address = std::ptr::from_ref(&here) as usize;
     address >= STACK_LOW.load(Ordering::Relaxed) && address < STACK_HIGH.load(Ordering::Relaxed)
 }
 
+/// Address of the [`Scratch`] in use, 0: none.
+static SCRATCH: AtomicUsize = AtomicUsize::new(0);
+
+/// At the start of the scratch memory; blocks follow. What was allocated last can be freed, all else is forgotten at the
+/// end.
+struct Scratch {
+    next: usize,
+    end: usize,
+}
+
+impl Scratch {
+    fn alloc(&mut self, size: usize, prefix: usize) -> *mut u8 {
+        let start = self.next.next_multiple_of(prefix);
+        match start.checked_add(prefix + size) {
+            Some(next) if next <= self.end => {
+                self.next = next;
+                start as *mut u8
+            }
+            _ => std::ptr::null_mut(),
+        }
+    }
+
+    fn free(&mut self, block: *mut u8, size: usize, prefix: usize) {
+        if block as usize + prefix + size == self.next {
+            self.next = block as usize;
+        }
+    }
+}
+
+/// Runs `f` with the calling thread, which must be the checkpoint thread, allocating from this memory only.
+///
+/// `f` may not come back where it was captured in an image: then [`forget_scratch`] ends the scratch.
+///
+/// # Safety
+/// The memory must be mapped, writable, page aligned and of nobody else; nothing that `f` allocates may be used or freed
+/// after it.
+pub unsafe fn with_scratch<R>(start: u64, end: u64, f: impl FnOnce() -> R) -> R {
+    let scratch = start as *mut Scratch;
+    // SAFETY: the caller gives the memory, page aligned, and at least a page of it.
+    unsafe { scratch.write(Scratch { next: start as usize + size_of::<Scratch>(), end: end as usize }) };
+    SCRATCH.store(start as usize, Ordering::Relaxed);
+    let result = f();
+    SCRATCH.store(0, Ordering::Relaxed);
+    result
+}
+
+/// In memory that came from an image, or in a process that does not go on: there is no scratch.
+pub fn forget_scratch() {
+    SCRATCH.store(0, Ordering::Relaxed);
+}
+
+/// The scratch of the calling thread.
+fn scratch() -> Option<*mut Scratch> {
+    let address = SCRATCH.load(Ordering::Relaxed);
+    (address != 0 && on_checkpoint_stack()).then_some(address as *mut Scratch)
+}
+
 const COMMON: usize = 0x4341_4152;
 const CHECKPOINT: usize = 0x4341_4b43;
+const OF_SCRATCH: usize = 0x4341_5343;
 
 impl Arenas {
     /// An allocator without memory.
@@ -129,9 +212,15 @@ fn prefix(layout: Layout) -> usize {
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let prefix = prefix(layout);
-        let (arena, mark) = if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
-        // SAFETY: size and alignment are valid as those of `layout` are.
-        let block = arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) });
+        let (block, mark) = if let Some(scratch) = scratch() {
+            // SAFETY: `with_scratch` has put it there, and only the checkpoint thread, which is the caller, uses it.
+            (unsafe { &mut *scratch }.alloc(layout.size(), prefix), OF_SCRATCH)
+        } else {
+            let (arena, mark) =
+                if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
+            // SAFETY: size and alignment are valid as those of `layout` are.
+            (arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) }), mark)
+        };
         if block.is_null() {
             return block;
         }
@@ -151,7 +240,12 @@ unsafe impl GlobalAlloc for Arenas {
             // SAFETY: the block came from this heap with this size and alignment.
             unsafe { heap.free(user.sub(prefix), layout.size() + prefix, prefix) }
         };
-        if mark == CHECKPOINT {
+        if mark == OF_SCRATCH {
+            if let Some(scratch) = scratch() {
+                // SAFETY: as in `alloc`; the block starts `prefix` before what the user has.
+                unsafe { (*scratch).free(user.sub(prefix), layout.size(), prefix) };
+            }
+        } else if mark == CHECKPOINT {
             self.checkpoint.with(free);
         } else if !on_checkpoint_stack() {
             self.common.with(free);

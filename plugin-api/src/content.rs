@@ -35,6 +35,8 @@ pub struct Run {
 /// Holes shorter than this are stored: a blob costs more than the zeros do.
 const LEAST_HOLE: u64 = 256 << 10;
 const PAGE: u64 = 4096;
+/// Pages that are asked about at a time.
+const WINDOW: u64 = 1 << 16;
 
 impl Content {
     /// Name of a run's blob.
@@ -103,33 +105,28 @@ impl Content {
     }
 }
 
-/// Joins runs that little lies between.
-fn join(runs: impl Iterator<Item = (u64, u64)>) -> Vec<Run> {
-    let mut out: Vec<Run> = Vec::new();
-    for (start, end) in runs {
-        match out.last_mut() {
-            Some(last) if start < last.offset + last.length + LEAST_HOLE => last.length = end - last.offset,
-            _ => out.push(Run { offset: start, length: end - start }),
-        }
+/// Adds a run at the end of a list; one that little lies before is joined to the last.
+fn add(runs: &mut Vec<Run>, start: u64, end: u64) {
+    match runs.last_mut() {
+        Some(last) if start < last.offset + last.length + LEAST_HOLE => last.length = end - last.offset,
+        _ => runs.push(Run { offset: start, length: end - start }),
     }
-    out
 }
 
 fn runs_of_file(fd: i32, size: u64) -> Vec<Run> {
+    let mut runs = Vec::new();
     let mut at = 0;
-    join(std::iter::from_fn(|| {
-        if at >= size {
-            return None;
-        }
+    while at < size {
         let start = match sys::seek(fd, at as i64, libc::SEEK_DATA) {
             Ok(start) if start < size => start & !(PAGE - 1),
-            Err(libc::ENXIO) | Ok(_) => return None,
+            Err(libc::ENXIO) | Ok(_) => break,
             Err(_) => at,
         };
         let end = sys::seek(fd, start as i64, libc::SEEK_HOLE).unwrap_or(size).clamp(start + 1, size);
+        add(&mut runs, start, end);
         at = end.next_multiple_of(PAGE);
-        Some((start, end))
-    }))
+    }
+    runs
 }
 
 /// How much of a view can be read: an object may be smaller than what is mapped of it.
@@ -146,24 +143,33 @@ fn reachable(view: u64, length: u64) -> u64 {
 /// Pages that exist. Reading a page that does not exist would make it, which a large and nearly empty object cannot bear.
 /// The kernel tells which exist as long as none can be swapped out; else all are taken to exist.
 fn runs_of_memory(view: u64, length: u64) -> Vec<Run> {
-    let mut present = vec![1u8; (length / PAGE) as usize];
     let no_swap = proc_files::read_file("/proc/swaps").is_ok_and(|t| t.iter().filter(|b| **b == b'\n').count() <= 1);
-    if no_swap && sys::resident(view, length, &mut present).is_err() {
-        present.fill(1);
+    let mut present = vec![0u8; WINDOW.min(length / PAGE) as usize];
+    let mut runs = Vec::new();
+    let mut at = 0;
+    while at < length {
+        let window = (length - at).min(WINDOW * PAGE);
+        if !no_swap || sys::resident(view + at, window, &mut present).is_err() {
+            present.fill(1);
+        }
+        let pages = present.iter().zip(0u64..).take((window / PAGE) as usize).filter(|(p, _)| **p & 1 == 1);
+        pages.for_each(|(_, page)| add(&mut runs, at + page * PAGE, at + (page + 1) * PAGE));
+        at += window;
     }
-    let pages = present.iter().zip(0u64..).filter(|(p, _)| **p & 1 == 1);
-    join(pages.map(|(_, page)| (page * PAGE, (page + 1) * PAGE)))
+    runs
 }
 
 #[cfg(test)]
 mod tests {
-    use super::{LEAST_HOLE, Run, join};
+    use super::{LEAST_HOLE, Run, add};
 
     #[test]
     fn short_holes_are_stored_and_long_ones_are_not() {
         let far = 8192 + LEAST_HOLE;
-        let runs = join([(0, 4096), (8192, 12288), (12288 + LEAST_HOLE, far + 8192)].into_iter());
+        let mut runs = Vec::new();
+        for (start, end) in [(0, 4096), (8192, 12288), (12288 + LEAST_HOLE, far + 8192)] {
+            add(&mut runs, start, end);
+        }
         assert_eq!(runs, [Run { offset: 0, length: 12288 }, Run { offset: 12288 + LEAST_HOLE, length: 4096 }]);
-        assert!(join(std::iter::empty()).is_empty());
     }
 }

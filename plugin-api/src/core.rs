@@ -83,6 +83,9 @@ pub fn core() -> Option<Core> {
 pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
     let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return 0 };
     let Some(core) = core() else { return 1 };
+    if event == Event::AtforkChild {
+        crate::arena::after_fork();
+    }
     if event == Event::Init && !data.is_null() {
         // SAFETY: the payload of INIT is an `InitPayload`.
         let payload = unsafe { &*data.cast::<InitPayload>() };

@@ -122,6 +122,8 @@ macro_rules! plugin {
 
         extern "C" fn dmtcp_plugin_init(api: &'static $crate::abi::CoreApi) -> i32 {
             let init: fn($crate::core::Core) -> bool = $init;
+            #[cfg(not(test))]
+            $crate::arena::register(&ARENAS);
             i32::from(!$crate::core::attach(api, $name, init))
         }
     };

@@ -208,6 +208,16 @@ pub fn filesystem(number: i32) -> Result<u64> {
     Ok(out.f_type as u64)
 }
 
+/// fstatfs: bytes that this user may still write there; `None` if the file system does not count them.
+pub fn free_bytes(number: i32) -> Result<Option<u64>> {
+    // SAFETY: all-zero bytes are a valid `statfs`.
+    let mut out: libc::statfs = unsafe { std::mem::zeroed() };
+    // SAFETY: `out` is a kernel statfs buffer of x86_64.
+    done(unsafe { syscall!(Sysno::fstatfs, number, &raw mut out) })?;
+    let blocks = if user_ids()[1] == 0 { out.f_bfree } else { out.f_bavail };
+    Ok((out.f_blocks > 0).then(|| blocks.saturating_mul(out.f_bsize as u64)))
+}
+
 /// pipe2: reading end, writing end.
 pub fn pipe(flags: i32) -> Result<(Fd, Fd)> {
     let mut ends = [-1i32; 2];

@@ -30,8 +30,12 @@ pub const ON_UNSUPPORTED: &str = "DMTCP_ON_UNSUPPORTED";
 pub const FORBID: &str = "DMTCP_FORBID";
 /// Checkpoint interval in seconds that the launch asked for; see [`crate::message::Join::interval`].
 pub const CHECKPOINT_INTERVAL: &str = "DMTCP_CHECKPOINT_INTERVAL";
-/// `1` or `0`: whether images are to be compressed.
+/// `1` or `0`: whether images are to be compressed; what counts is [`COMPRESS`], which a launch sets with it.
 pub const GZIP: &str = "DMTCP_GZIP";
+/// How images are compressed: `none`, `gzip[:LEVEL]`, `lz4`, `zstd[:LEVEL]`.
+pub const COMPRESS: &str = "DMTCP_COMPRESS";
+/// `1`: images are written by a child, in the background.
+pub const FORKED_CHECKPOINT: &str = "DMTCP_FORKED_CHECKPOINT";
 /// `1`: regular files that are open go into the image.
 pub const CKPT_OPEN_FILES: &str = "DMTCP_CKPT_OPEN_FILES";
 /// `1`: a file out of the image may replace one that exists.

@@ -141,6 +141,8 @@ pub struct Written {
     pub public_path: String,
     /// Bytes that the image takes on disk.
     pub bytes: u64,
+    /// The image is not complete yet: a child of the worker writes it, and `Synced` says when it is.
+    pub background: bool,
     /// One sentence for each resource that no plugin claims.
     pub unsupported: Vec<String>,
     /// Microseconds that each stage took: stop, look, write.
@@ -173,6 +175,8 @@ pub enum FromCoordinator {
         generation: u64,
         /// The barrier.
         barrier: Barrier,
+        /// How many processes take part.
+        processes: u32,
     },
     /// The generation is given up; whoever is stopped lets its threads go.
     Abort {

@@ -96,7 +96,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_congruent_and_free() {
-        let mut gaps = Gaps::new([BOTTOM + 0x1000..BOTTOM + 0x40_0000]);
+        let mut gaps = Gaps::new(Some(BOTTOM + 0x1000..BOTTOM + 0x40_0000));
         let at = gaps.take(0x10_0000, 0x7f00_0012_3000, 2 << 20).unwrap();
         assert_eq!(at % (2 << 20), 0x12_3000);
         assert!(at >= BOTTOM + 0x40_0000);
@@ -113,7 +113,7 @@ mod tests {
 
     #[test]
     fn nothing_fits_in_a_full_space() {
-        let mut gaps = Gaps::new([0..TOP]);
+        let mut gaps = Gaps::new(Some(0..TOP));
         assert_eq!(gaps.take(0x1000, 0, 0x1000), None);
     }
 

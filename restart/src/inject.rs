@@ -50,7 +50,9 @@ pub struct Crossing {
 #[derive(Debug, thiserror::Error)]
 pub enum InjectError {
     /// The kernel does not let us follow it.
-    #[error("cannot follow the process over its exec ({what}: {error}); allow ptrace of children (kernel.yama.ptrace_scope)")]
+    #[error(
+        "cannot follow the process over its exec ({what}: {error}); allow ptrace of children (kernel.yama.ptrace_scope)"
+    )]
     Trace {
         /// The step.
         what: &'static str,
@@ -187,7 +189,8 @@ impl Remote {
         // The same kernel maps the same vdso into every process: ours can be read and tried.
         let own = gaps::current().map_err(InjectError::Maps)?;
         let own = vdso::Current::among(&own).ok_or(InjectError::VdsoInTheWay)?;
-        let plan = vdso::plan(stage.image, stage.vdso_bytes()?, &own, current, gaps).ok_or(InjectError::VdsoInTheWay)?;
+        let plan =
+            vdso::plan(stage.image, stage.vdso_bytes()?, &own, current, gaps).ok_or(InjectError::VdsoInTheWay)?;
         if let Some((region, bytes)) = plan.redirected {
             let at = stage.room(&region, gaps)?;
             self.map_anonymous(at, region.end - region.start, 0)?;

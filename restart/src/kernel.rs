@@ -176,6 +176,34 @@ pub fn block_signals() {
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0usize, 8usize) };
 }
 
+/// How a child is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum ChildState {
+    /// It exited with this status.
+    Exited(i32),
+    /// This signal ended it; real-time signals are meant as well.
+    Killed(i32),
+    /// It is stopped.
+    Stopped,
+}
+
+/// News of a child, or of any with -1, without waiting; `None` if there is none, ECHILD if there is no child.
+pub fn child_news(pid: i32) -> io::Result<Option<(i32, ChildState)>> {
+    let mut status = 0;
+    // SAFETY: the kernel writes the status.
+    let pid = unsafe { libc::waitpid(pid, &raw mut status, libc::WNOHANG | libc::WUNTRACED) };
+    if pid < 0 {
+        return Err(io::Error::last_os_error());
+    }
+    let state = match status {
+        _ if pid == 0 => return Ok(None),
+        _ if libc::WIFEXITED(status) => ChildState::Exited(libc::WEXITSTATUS(status)),
+        _ if libc::WIFSIGNALED(status) => ChildState::Killed(libc::WTERMSIG(status)),
+        _ => ChildState::Stopped,
+    };
+    Ok(Some((pid, state)))
+}
+
 /// CPUs that the calling thread may run on.
 pub fn allowed_cpus() -> usize {
     let mut set = [0u64; 1024];

@@ -332,3 +332,156 @@ fn remap(table: &mut Table, from: Range<u64>, to: u64, what: &str) {
     let args = [Arg::Value(from.start), Arg::Value(length), Arg::Value(length), Arg::Value(flags), Arg::Value(to)];
     table.must(NUMBER, &args, what);
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::stub::{Op, Rule};
+    use std::collections::BTreeMap;
+
+    const STUB: Range<u64> = 0x10_0000_0000..0x10_0010_0000;
+
+    fn region(start: u64, end: u64, prot: u32, flags: u64) -> Region {
+        let zero: Region = bytemuck::Zeroable::zeroed();
+        Region { start, end, prot, kind: kind::ANONYMOUS, flags, ..zero }
+    }
+
+    fn placement(region: Region, source: Source) -> Placement {
+        Placement { region, anon_name: None, source }
+    }
+
+    fn table(placements: &[Placement], current: Option<vdso::Current>, vdso: Vdso) -> Vec<Op> {
+        let restore: Restore = bytemuck::Zeroable::zeroed();
+        let layout = Layout {
+            stub: STUB,
+            placements,
+            current_vdso: current,
+            vdso,
+            restore: &restore,
+            auxv: &[],
+            exe: 5,
+            image: 6,
+            close: &[5, 6],
+            tasks: Vec::new(),
+            close_on_exec: &[],
+            descriptor_limit: [1024, 4096],
+        };
+        layout.table().ops().to_vec()
+    }
+
+    /// What the operations do to an address space in which everything is mapped at first: page-exact for the pages
+    /// that are looked at.
+    fn mapped_after(ops: &[Op], pages: &[u64]) -> BTreeMap<u64, &'static str> {
+        let mut state: BTreeMap<u64, &'static str> = pages.iter().map(|page| (*page, "old")).collect();
+        for op in ops {
+            let [a, b, _, _, e, _] = op.args;
+            let mut set = |start: u64, length: u64, what| {
+                for (_, value) in state.range_mut(start..start + length) {
+                    *value = what;
+                }
+            };
+            match op.number as c_long {
+                libc::SYS_munmap => set(a, b, "gone"),
+                libc::SYS_mmap => set(a, b, "mapped"),
+                libc::SYS_mremap => {
+                    set(a, b, "gone");
+                    set(e, b, "moved");
+                }
+                _ => {}
+            }
+        }
+        state
+    }
+
+    #[test]
+    fn everything_goes_but_what_is_kept_and_all_regions_stand() {
+        let staged = 0x20_0000_0000;
+        let placements = [
+            placement(region(0x5000_0000_0000, 0x5000_0000_4000, 3, 0), Source::Staged(staged)),
+            placement(region(0x6000_0000_0000, 0x6100_0000_0000, 0, flag::NORESERVE), Source::Fresh(Vec::new())),
+        ];
+        let pages = [0x1000, STUB.start, STUB.end, staged, 0x5000_0000_0000, 0x6000_0000_0000, 0x7fff_ffff_e000];
+        let ops = table(&placements, None, Vdso::Stay);
+        let after = mapped_after(&ops, &pages);
+        let states: Vec<_> = after.values().copied().collect();
+        assert_eq!(states, ["gone", "old", "gone", "gone", "moved", "mapped", "gone"]);
+    }
+
+    #[test]
+    fn nothing_is_unmapped_after_something_new_is_mapped() {
+        let placements = [placement(region(0x5000_0000_0000, 0x5000_0000_4000, 3, 0), Source::Fresh(Vec::new()))];
+        let ops = table(&placements, None, Vdso::Stay);
+        let position = |number: c_long, last: bool| {
+            let mut found = ops.iter().enumerate().filter(|(_, op)| op.number == number as u64).map(|(index, _)| index);
+            if last { found.next_back() } else { found.next() }
+        };
+        assert!(position(libc::SYS_munmap, true) < position(libc::SYS_mmap, false));
+        assert_eq!(ops.last().map(|op| op.number), Some(libc::SYS_close as u64));
+    }
+
+    #[test]
+    fn a_reservation_keeps_its_flag_and_a_lazy_region_lies_over_its_zeros() {
+        let run = FromImage { address: 0x5000_0000_1000, length: 0x1000, offset: 0x9000 };
+        let placements =
+            [placement(region(0x5000_0000_0000, 0x5000_0000_4000, 3, flag::NORESERVE), Source::Fresh(vec![run]))];
+        let ops = table(&placements, None, Vdso::Stay);
+        let maps: Vec<&Op> = ops.iter().filter(|op| op.number == libc::SYS_mmap as u64).collect();
+        assert_eq!(maps.len(), 2);
+        assert!(maps.iter().all(|op| op.args[3] & libc::MAP_NORESERVE as u64 != 0));
+        assert_eq!(maps[1].args, [run.address, run.length, 3, maps[1].args[3], 6, run.offset]);
+        assert_eq!(maps[1].args[3] & libc::MAP_ANONYMOUS as u64, 0);
+    }
+
+    #[test]
+    fn the_vdso_goes_home_in_its_order_by_way_of_a_free_place() {
+        let data = 0x7f00_0000_0000;
+        let parts = [data..data + 0x4000, data + 0x4000..data + 0x6000];
+        let current = vdso::Current { vdso: data + 0x6000..data + 0x8000, data: parts.to_vec() };
+        let to = 0x6fff_0000_0000;
+        let ops = table(&[], Some(current.clone()), Vdso::Move { to, free: 0x30_0000_0000 });
+        let homes: Vec<u64> =
+            ops.iter().filter(|op| op.number == libc::SYS_mremap as u64).map(|op| op.args[4]).collect();
+        assert_eq!(homes[3..], [to - 0x6000, to - 0x2000, to]);
+        let stays = table(&[], Some(current.clone()), Vdso::Move { to: current.vdso.start, free: 0x30_0000_0000 });
+        assert!(stays.iter().all(|op| op.number != libc::SYS_mremap as u64));
+    }
+
+    #[test]
+    fn a_droppable_region_is_plain_memory_where_the_kernel_knows_no_better() {
+        let empty = Region { kind: kind::EMPTY, ..region(0x5000_0000_0000, 0x5000_0000_1000, 3, flag::DROPPABLE) };
+        let ops = table(&[placement(empty, Source::Fresh(Vec::new()))], None, Vdso::Stay);
+        let index = ops.iter().position(|op| op.number == libc::SYS_mmap as u64).unwrap();
+        assert_eq!((ops[index].rule, ops[index].skip), (Rule::Else, 1));
+        assert_eq!((ops[index + 1].number, ops[index + 1].rule), (libc::SYS_mmap as u64, Rule::Must));
+    }
+
+    #[test]
+    fn the_room_is_enough_for_regions_with_every_flag() {
+        let all = flag::DONTDUMP | flag::DONTFORK | flag::WIPEONFORK | flag::HUGEPAGE | flag::MERGEABLE | flag::RANDOM;
+        let all = all | flag::SEQUENTIAL | flag::LOCKED | flag::NOHUGEPAGE | flag::GROWSDOWN;
+        let placements: Vec<_> = (1..100u64)
+            .map(|index| {
+                let start = index << 32;
+                let run = FromImage { address: start, length: 0x1000, offset: 0 };
+                let source = if index % 2 == 0 { Source::Staged(index << 40) } else { Source::Fresh(vec![run]) };
+                placement(region(start, start + 0x1000, 3, all), source)
+            })
+            .collect();
+        let restore: Restore = bytemuck::Zeroable::zeroed();
+        let layout = Layout {
+            stub: STUB,
+            placements: &placements,
+            current_vdso: None,
+            vdso: Vdso::Stay,
+            restore: &restore,
+            auxv: &[0; 400],
+            exe: 5,
+            image: 6,
+            close: &[5, 6],
+            tasks: Vec::new(),
+            close_on_exec: &[],
+            descriptor_limit: [1024, 4096],
+        };
+        assert!(layout.table().at(0).len() <= room(placements.len(), placements.len(), 400));
+    }
+}

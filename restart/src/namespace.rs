@@ -7,14 +7,14 @@
 //! Without privilege the namespace comes with a user namespace in which the user is who he is. The init lives as long
 //! as anything in the namespace; it holds nothing open but the socket.
 
-use crate::kernel;
+use crate::kernel::{self, ChildState};
 use crate::process::{Restoration, SpawnError};
 use crate::report;
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{AddressFamily, SockFlag, SockType, socketpair};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
+use nix::sys::wait::waitpid;
 use nix::unistd::{Pid, getegid, geteuid};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
@@ -241,15 +241,19 @@ fn attend(process: Pid, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
             }
         }
         loop {
-            match waitpid(None, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
-                Ok(WaitStatus::Exited(pid, code)) if pid == process => send(control, Message::Exited(code)),
-                Ok(WaitStatus::Signaled(pid, signal, _)) if pid == process => {
-                    send(control, Message::Killed(signal as i32));
-                }
-                Ok(WaitStatus::Stopped(pid, _)) if pid == process => send(control, Message::Stopped),
-                Ok(WaitStatus::StillAlive) => break,
-                Err(nix::Error::ECHILD) => std::process::exit(0),
-                Ok(_) | Err(_) => {}
+            match kernel::child_news(-1) {
+                Ok(Some((pid, state))) if pid == process.as_raw() => send(
+                    control,
+                    match state {
+                        ChildState::Exited(code) => Message::Exited(code),
+                        ChildState::Killed(signal) => Message::Killed(signal),
+                        ChildState::Stopped => Message::Stopped,
+                    },
+                ),
+                Ok(Some(_)) => {}
+                Ok(None) => break,
+                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => std::process::exit(0),
+                Err(_) => {}
             }
         }
     }

@@ -9,10 +9,10 @@
 
 use crate::descriptors::Handle;
 use crate::gaps::{self, Gaps};
+use crate::inject::{self, Crossing, InjectError};
 use crate::kernel;
 use crate::layout::{self, Layout, Placement, Source, Vdso};
 use crate::plugins::{PluginError, Plugins};
-use crate::inject::{self, Crossing, InjectError};
 use crate::report;
 use crate::staging::{Stage, StageError};
 use crate::stub::{Control, Op, Place, Stub};
@@ -140,6 +140,9 @@ impl Restoration<'_> {
 
     /// Makes the process; with `ids`, its tasks have their old ids or there is no process.
     pub fn spawn(&self, ids: Option<&[i32]>) -> Result<Child, SpawnError> {
+        if ids.is_some() && kernel::forbidden("clone3_set_tid") {
+            return Err(SpawnError::Ids(io::Error::from_raw_os_error(libc::EPERM)));
+        }
         let (reader, writer) = io::pipe().map_err(SpawnError::Kernel)?;
         // SAFETY: the restarter has one thread here; those of staging come in the child.
         let pid = match unsafe { kernel::fork(0, ids.map(|ids| ids[0])) } {
@@ -233,7 +236,7 @@ impl Restoration<'_> {
         let exe = File::open(&image.identity.exe).ok().map(|file| descriptors.adopt(file.into()));
         let stderr = self.plugins.stderr_handle();
         let mut keep: Vec<Handle> = [exe, stderr].into_iter().flatten().collect();
-        if self.lazy {
+        if stage.lazy {
             keep.push(image_handle);
         }
         keep.push(status);
@@ -360,14 +363,7 @@ impl Restoration<'_> {
     }
 
     /// The finished table for a stub at this place; the control block is filled in.
-    pub fn arm(
-        &self,
-        place: Place,
-        layout: &Layout<'_>,
-        info: &[u8],
-        stderr: RawFd,
-        control: &mut Control,
-    ) -> Vec<u8> {
+    pub fn arm(&self, place: Place, layout: &Layout<'_>, info: &[u8], stderr: RawFd, control: &mut Control) -> Vec<u8> {
         let address = place.table();
         let table = layout.table();
         let ops = (table.len() * size_of::<Op>()) as u64;

@@ -100,6 +100,9 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         return Err(Failure::Doubts(doubts));
     }
     let images = std::mem::take(&mut selection.images);
+    if options.lazy && quiet < 2 && images.iter().any(Image::is_compressed) {
+        eprintln!("{NAME}: warning: --lazy: memory of a compressed image cannot be mapped from it, it is read now");
+    }
     let plugins = Plugins::load(images, quiet).map_err(Failure::Plugins)?;
     let missing = plugins.check();
     if !missing.is_empty() {

@@ -11,7 +11,7 @@ use crate::gaps::Gaps;
 use crate::holes::Holes;
 use crate::kernel;
 use crate::layout::{self, FromImage, Placement, Source};
-use dmtcp_image::read::Image;
+use dmtcp_image::read::{Error as ImageError, Image};
 use dmtcp_image::record::{Extent, Region, flag, kind};
 use dmtcp_image::{CHUNK, PAGE, sum};
 use std::collections::BTreeMap;
@@ -91,7 +91,7 @@ pub struct Stage<'a> {
     pub image: &'a Image,
     /// Its file, by the number that it has now.
     file: RawFd,
-    /// Whether memory is mapped from the image and not read.
+    /// Whether memory is mapped from the image and not read; a compressed one is always read.
     pub lazy: bool,
     /// Objects that plugins made, by their number.
     objects: BTreeMap<u64, RawFd>,
@@ -102,6 +102,7 @@ pub struct Stage<'a> {
 impl<'a> Stage<'a> {
     /// Memory of this image, whose file must stay open under this number.
     pub fn new(image: &'a Image, file: RawFd, lazy: bool, objects: BTreeMap<u64, RawFd>) -> Self {
+        let lazy = lazy && !image.is_compressed();
         let memory = image.extents.iter().filter(|extent| extent.address != 0).copied().collect();
         Self { image, file, lazy, objects, memory }
     }
@@ -123,9 +124,8 @@ impl<'a> Stage<'a> {
 
     /// The regions that are memory of the process and not of the kernel.
     pub fn regions(&self) -> impl Iterator<Item = &Region> {
-        let special = |region: &Region| {
-            matches!(region.kind, kind::VDSO | kind::VVAR) || self.image.name(region) == "[vsyscall]"
-        };
+        let special =
+            |region: &Region| matches!(region.kind, kind::VDSO | kind::VVAR) || self.image.name(region) == "[vsyscall]";
         self.image.regions.iter().filter(move |region| !special(region))
     }
 
@@ -163,18 +163,30 @@ impl<'a> Stage<'a> {
         // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
         let mut buffer = vec![0; CHUNK as usize];
+        let mut spare = Vec::new();
         for extent in self.extents(region) {
             for index in 0..extent.length.div_ceil(CHUNK) {
                 let at = index * CHUNK;
                 let chunk = &mut buffer[..CHUNK.min(extent.length - at) as usize];
-                file.read_exact_at(chunk, extent.offset + at).map_err(StageError::Read)?;
-                if !self.image.chunk_is_right(extent, index, chunk) {
-                    return Err(StageError::Damaged { address: extent.address + at }.into());
-                }
+                self.read_chunk(&file, extent, index, chunk, &mut spare)?;
                 sum::for_each_run(chunk, |offset, run| f(extent.address + at + offset as u64, run))?;
             }
         }
         Ok(())
+    }
+
+    fn read_chunk(
+        &self,
+        file: &File,
+        extent: &Extent,
+        index: u64,
+        chunk: &mut [u8],
+        spare: &mut Vec<u8>,
+    ) -> Result<(), StageError> {
+        self.image.read_chunk(file, extent, index, chunk, spare).map_err(|error| match error {
+            ImageError::Io(error) => StageError::Read(error),
+            _ => StageError::Damaged { address: extent.address + index * CHUNK },
+        })
     }
 
     /// The bytes of the vdso that the process had.
@@ -221,7 +233,8 @@ impl<'a> Stage<'a> {
         if region.kind == kind::OBJECT {
             let at = self.room(region, gaps)?;
             let object = self.object(region)?;
-            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset).map_err(failed)?;
+            kernel::map_file(at, length, region.prot as i32, libc::MAP_SHARED, object, region.offset)
+                .map_err(failed)?;
             return Ok(Source::Staged(at));
         }
         let extents = self.extents(region);
@@ -253,7 +266,12 @@ impl<'a> Stage<'a> {
 
     /// Maps the file that a region was a private mapping of, if it is still there and long enough.
     fn map_original(&self, region: &Region, extents: &[Extent], at: u64) -> bool {
-        let Ok(file) = File::open(self.image.name(region)) else { return false };
+        let name = self.image.name(region);
+        // Memory of a process that was restarted lazily: a mapping of an older image, which it shall not need any more.
+        if name.ends_with(".dmtcp") {
+            return false;
+        }
+        let Ok(file) = File::open(name) else { return false };
         let Ok(meta) = file.metadata() else { return false };
         // A file that was replaced differs in most pages: mapping it would save nothing and show a wrong inode.
         if !meta.is_file() || meta.ino() != region.inode {
@@ -299,13 +317,14 @@ impl<'a> Stage<'a> {
     fn fill(&self, jobs: &[Job]) -> Result<(), StageError> {
         // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
+        let stored = if self.image.is_compressed() { &[][..] } else { &self.memory };
         // SAFETY: as above.
-        let holes = Holes::of(unsafe { BorrowedFd::borrow_raw(self.file) }, &self.memory);
+        let holes = Holes::of(unsafe { BorrowedFd::borrow_raw(self.file) }, stored);
         let next = AtomicUsize::new(0);
         let work = || -> Result<(), StageError> {
-            let mut bounce = Vec::new();
+            let mut buffers = (Vec::new(), Vec::new());
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
-                self.read(&file, &holes, job, &mut bounce)?;
+                self.read(&file, &holes, job, &mut buffers)?;
             }
             Ok(())
         };
@@ -318,7 +337,14 @@ impl<'a> Stage<'a> {
         })
     }
 
-    fn read(&self, file: &File, holes: &Holes, job: &Job, bounce: &mut Vec<u8>) -> Result<(), StageError> {
+    /// Does one job. The buffers are kept between jobs: one for pages to be compared, one for compressed bytes.
+    fn read(
+        &self,
+        file: &File,
+        holes: &Holes,
+        job: &Job,
+        (bounce, spare): &mut (Vec<u8>, Vec<u8>),
+    ) -> Result<(), StageError> {
         let extent = &job.extent;
         let at = job.chunk * CHUNK;
         let length = CHUNK.min(extent.length - at);
@@ -331,18 +357,9 @@ impl<'a> Stage<'a> {
         } else {
             place
         };
-        let offset = extent.offset + at;
-        let mut total = 0;
-        for run in holes.data(offset..offset + length) {
-            let start = (run.start - offset) as usize;
-            let bytes = &mut chunk[start..(run.end - offset) as usize];
-            file.read_exact_at(bytes, run.start).map_err(StageError::Read)?;
-            let _: Result<(), std::convert::Infallible> = sum::for_each_run(bytes, |within, run| {
-                total = sum::advance(total, start + within, run);
-                Ok(())
-            });
-        }
-        if self.image.chunk_sum(extent, job.chunk) != Some(total) {
+        if self.image.is_compressed() {
+            self.read_chunk(file, extent, job.chunk, chunk, spare)?;
+        } else if self.read_data(file, holes, extent.offset + at, chunk)? != self.image.chunk_sum(extent, job.chunk) {
             return Err(StageError::Damaged { address: extent.address + at });
         }
         if job.backed {
@@ -356,6 +373,21 @@ impl<'a> Stage<'a> {
             }
         }
         Ok(())
+    }
+
+    /// Reads what is no hole into a chunk that is zero; the value is its checksum.
+    fn read_data(&self, file: &File, holes: &Holes, offset: u64, chunk: &mut [u8]) -> Result<Option<u64>, StageError> {
+        let mut total = 0;
+        for run in holes.data(offset..offset + chunk.len() as u64) {
+            let start = (run.start - offset) as usize;
+            let bytes = &mut chunk[start..(run.end - offset) as usize];
+            file.read_exact_at(bytes, run.start).map_err(StageError::Read)?;
+            let _: Result<(), std::convert::Infallible> = sum::for_each_run(bytes, |within, run| {
+                total = sum::advance(total, start + within, run);
+                Ok(())
+            });
+        }
+        Ok(Some(total))
     }
 
     /// Gives a staged region its protection.

@@ -3,6 +3,7 @@
 //! Signals that it gets go on to the process, a stop of the process stops it too, so that the shell notices, and it ends
 //! as the process ends.
 
+use crate::kernel::{self, ChildState};
 use crate::namespace::{self, Message, Namespace};
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
@@ -10,8 +11,7 @@ use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction, sigprocmask,
 };
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::wait::{WaitPidFlag, WaitStatus, waitpid};
-use nix::unistd::{Pid, getpgid, getpgrp, tcsetpgrp};
+use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
 use std::os::fd::{AsFd, BorrowedFd};
 
 /// Who is waited for.
@@ -129,23 +129,26 @@ pub fn until_end(waited: &Waited, signals: &SignalFd, terminal: Option<BorrowedF
 }
 
 fn look(pid: Pid) -> Seen {
-    match waitpid(pid, Some(WaitPidFlag::WNOHANG | WaitPidFlag::WUNTRACED)) {
-        Ok(WaitStatus::Exited(_, code)) => Seen::Ended(Ended::Exited(code)),
-        Ok(WaitStatus::Signaled(_, signal, _)) => Seen::Ended(Ended::Killed(signal as i32)),
-        Ok(WaitStatus::Stopped(..)) => Seen::Stopped,
-        Ok(_) | Err(nix::Error::EINTR) => Seen::Nothing,
+    match kernel::child_news(pid.as_raw()) {
+        Ok(Some((_, ChildState::Exited(code)))) => Seen::Ended(Ended::Exited(code)),
+        Ok(Some((_, ChildState::Killed(signal)))) => Seen::Ended(Ended::Killed(signal)),
+        Ok(Some((_, ChildState::Stopped))) => Seen::Stopped,
+        Ok(None) => Seen::Nothing,
+        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Seen::Nothing,
         Err(_) => Seen::Ended(Ended::Lost),
     }
 }
 
 /// Stops as the process did, and sets it going again when we are.
 fn stop_too(waited: &Waited, terminal: Option<BorrowedFd<'_>>) {
+    // Nobody else has noticed the stop yet: the foreground is still the process' own, or ours.
+    let foreground = terminal.and_then(|terminal| tcgetpgrp(terminal).ok());
     if let Some(terminal) = terminal {
         let _ = tcsetpgrp(terminal, getpgrp());
     }
     let _ = raise(Signal::SIGSTOP);
-    if let (Some(terminal), Waited::Process(pid)) = (terminal, waited)
-        && let Ok(group) = getpgid(Some(*pid))
+    if let (Some(terminal), Some(group)) = (terminal, foreground)
+        && tcgetpgrp(terminal) == Ok(getpgrp())
     {
         let _ = tcsetpgrp(terminal, group);
     }

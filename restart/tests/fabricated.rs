@@ -67,6 +67,19 @@ fn a_damaged_image_is_refused_by_its_address() {
 }
 
 #[test]
+fn the_original_program_is_executed_where_the_kernel_lets_nobody_name_it() {
+    for fabric in [
+        Fabric::new("exec").data(3 << 20).threads(20).vdso(),
+        Fabric::new("execended").data(4096).threads(3).first_ended(),
+    ] {
+        for flags in [&[][..], &["--lazy"], &["--pid-namespace", "force"]] {
+            let (code, text) = exit_code(&fabric.restart(flags, &[("DMTCP_FORBID", "mm_exe")]));
+            assert_eq!((code, text.trim()), (Some(OK), "alive"), "{flags:?}");
+        }
+    }
+}
+
+#[test]
 fn a_namespace_carries_the_exit_status() {
     let fabric = Fabric::new("namespace").data(1 << 20).threads(4);
     let (code, text) = exit_code(&fabric.restart(&["--pid-namespace", "force"], &[]));

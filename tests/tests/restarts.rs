@@ -96,6 +96,15 @@ fn lazily(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// A virtual machine of Java deletes files of dead ones, which those have mapped: the restart makes the file anew.
+fn mapped_file_is_missing(s: &mut Scenario) -> Result<()> {
+    one_image(s)?;
+    fs::remove_file(s.path("mapped"))?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
 /// What `dmtcp_restart` says of an image that is not what was written.
 fn refuse(s: &mut Scenario, what: &str) -> Result<()> {
     let mut restart = s.tool("dmtcp_restart");
@@ -258,6 +267,11 @@ fn main() -> ExitCode {
         Case::flow("side_by_side", threads(), side_by_side).streams(8),
         Case::flow("under_the_same_coordinator", threads(), under_the_same_coordinator).streams(8),
         Case::flow("lazily", python(), lazily).streams(4),
+        Case::flow(
+            "mapped_file_is_missing",
+            Program::c("shared_memory.c", &[]).args(&["file"]),
+            mapped_file_is_missing,
+        ),
         Case::flow("damaged_images_are_refused", threads(), damaged).streams(8),
         Case::flow("a_checkpoint_that_cannot_be_written_harms_nothing", threads(), unwritable_directory).streams(8),
         Case::flow("checkpoints_in_quick_succession", threads(), quick_succession).streams(8),

@@ -81,7 +81,9 @@ fn inside(root: &Path, shared: &[&Path], script: &str) -> Result<()> {
          for d; do mkdir -p \"$root$d\"; mount --bind \"$d\" \"$root$d\"; done
          exec chroot \"$root\" /bin/sh -c \"$script\"",
     );
-    execute(unshare.arg("sh").arg(root).arg(script).args(shared))
+    let status = unshare.arg("sh").arg(root).arg(script).args(shared).status().context("cannot run unshare")?;
+    ensure!(status.success(), "{status}");
+    Ok(())
 }
 
 /// The symbol versions of every product in `release`.

@@ -14,6 +14,7 @@ use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Wor
 use crate::commit::{self, Claim};
 use dmtcp_protocol::message::{Barrier, FromCoordinator, Join, Outcome, Written};
 use std::collections::BTreeMap;
+use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
 
 /// How often those who wait hear of progress.
@@ -201,7 +202,12 @@ impl Computation {
     pub(super) fn synced(&mut self, client: ClientId, number: u64, now: Instant) {
         let Some((_, member)) = self.member(client, number, now) else { return };
         if let Part::Written(written) = &member.part {
-            member.part = Part::Synced(written.clone());
+            let mut written = written.clone();
+            if written.background {
+                // Nobody knew before; if it cannot be looked at from here, nobody knows now.
+                written.bytes = std::fs::metadata(&written.path).map_or(written.bytes, |meta| meta.blocks() * 512);
+            }
+            member.part = Part::Synced(written);
             self.advance_generation(now);
         }
     }
@@ -224,6 +230,10 @@ impl Computation {
             }
             Part::Suspended => {
                 let reason = format!("{} ended before its image was written", worker.describe());
+                return self.abort_generation(&reason, now);
+            }
+            Part::Written(written) if written.background => {
+                let reason = format!("{} ended while its image was written in the background", worker.describe());
                 return self.abort_generation(&reason, now);
             }
             Part::Written(written) => member.part = Part::Left(written.clone()),
@@ -260,7 +270,8 @@ impl Computation {
             Phase::Syncing => return self.commit_generation(now),
         };
         generation.phase = next;
-        let passed = FromCoordinator::Passed { generation: number, barrier };
+        let processes = generation.members.len() as u32;
+        let passed = FromCoordinator::Passed { generation: number, barrier, processes };
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
         for client in clients {
             if self.workers.contains_key(&client) {

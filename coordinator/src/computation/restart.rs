@@ -168,7 +168,8 @@ impl Computation {
         if !all {
             return;
         }
-        self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier });
+        let processes = restart.expected;
+        self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes });
         if next == Part::Resumed {
             self.journal.note(format_args!("all {} processes are back", self.workers.len()));
             if let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) {

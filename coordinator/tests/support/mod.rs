@@ -250,6 +250,7 @@ impl Worker {
             path: path.to_str().unwrap().into(),
             public_path: self.public_path().to_str().unwrap().into(),
             bytes: content.len() as u64,
+            background: false,
             unsupported: Vec::new(),
             stages: vec![("write".into(), 5)],
         }

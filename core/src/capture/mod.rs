@@ -14,7 +14,9 @@ mod pages;
 mod sink;
 
 use crate::host::description::Description;
+use crate::config;
 use crate::threads::{self, slot::Slot};
+use dmtcp_image::codec::Method;
 use dmtcp_image::plan::{Contents, Plan, Source};
 use dmtcp_image::record::{Region, Restore, Thread, flag, kind};
 use dmtcp_plugin_api::{proc_files, sys};
@@ -103,7 +105,8 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
     let mappings = maps::parse(&text);
     let pagemap = pages::Pagemap::open();
-    let mut contents = Contents { identity: facts.identity.clone(), ..Contents::default() };
+    let method = config::config().map_or(Method::None, |c| c.compress);
+    let mut contents = Contents { identity: facts.identity.clone(), method, ..Contents::default() };
     let mut restore = restore_record(facts);
     for mapping in &mappings {
         if mapping.name == b"[vsyscall]" || (mapping.start >= own.buffer.0 && mapping.end <= own.buffer.1) {
@@ -145,17 +148,18 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
         });
         contents.names.extend_from_slice(&mapping.name);
         let plain = kind == kind::ANONYMOUS && mapping.prot & 1 != 0 && mapping.flags & flag::GUARDS == 0;
+        let shared = kind == kind::ORPHAN || mapping.flags & (flag::DONTFORK | flag::WIPEONFORK) != 0;
         let mut store = |start: u64, end: u64| {
             if start < own.buffer.1 && own.buffer.0 < end {
                 // The buffer has grown together with its neighbours: store what lies around it.
                 for (a, b) in [(start, own.buffer.0), (own.buffer.1, end)] {
                     if a < b {
-                        contents.extents.push((Source { address: a, length: b - a, copy: true }, false));
+                        contents.extents.push((Source { address: a, length: b - a, copy: true, shared }, false));
                     }
                 }
                 return;
             }
-            contents.extents.push((Source { address: start, length: end - start, copy: !plain }, false));
+            contents.extents.push((Source { address: start, length: end - start, copy: !plain, shared }, false));
         };
         match kind {
             kind::VDSO | kind::PRIVATE_FILE => store(mapping.start, mapping.end),
@@ -165,7 +169,8 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     }
     for (plugin, name, address, length) in &description.blobs {
         contents.blobs.push((plugin.clone(), name.clone(), contents.extents.len()));
-        contents.extents.push((Source { address: *address, length: *length, copy: true }, true));
+        let source = Source { address: *address, length: *length, copy: true, shared: true };
+        contents.extents.push((source, true));
     }
     contents.sections = std::mem::take(&mut description.sections);
     let parked = threads::parked();

@@ -18,14 +18,32 @@ pub struct FileSink<P: FnMut(u64)> {
 impl<P: FnMut(u64)> FileSink<P> {
     /// Writes into this file; `progress` is told the bytes done, now and then, and must not allocate.
     pub fn new(file: Fd, progress: P) -> Self {
-        let memory = sys::open(b"/proc/thread-self/mem", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok();
-        Self { file, memory, reported: 0, progress }
+        Self { file, memory: own_memory(), reported: 0, progress }
+    }
+
+    /// In a fork's child: from now on memory is the child's.
+    pub fn after_fork(&mut self) {
+        self.memory = own_memory();
+    }
+
+    /// Bytes that are free where the file is; `None` if the file system does not tell.
+    pub fn room(&self) -> Option<u64> {
+        sys::free_bytes(self.file.number()).ok().flatten()
+    }
+
+    /// Brings all to the disk.
+    pub fn sync(&self) -> Result<(), i32> {
+        sys::sync(self.file.number())
     }
 
     /// The file.
     pub fn into_file(self) -> Fd {
         self.file
     }
+}
+
+fn own_memory() -> Option<Fd> {
+    sys::open(b"/proc/thread-self/mem", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()
 }
 
 /// Copies from this process by process_vm_readv(2), which works for a process that is not dumpable, but only for memory

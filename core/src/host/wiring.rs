@@ -8,6 +8,7 @@
 //! application's libraries run before ours. Cells are written `next` first, so that a chain is whole when it is entered.
 
 use super::{Loaded, text};
+use crate::life::exec;
 use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
@@ -70,6 +71,25 @@ fn real(wrapper: &Wrapper) -> usize {
     find(wrapper.symbol, wrapper.version) as usize
 }
 
+/// Where a wrapper stands in its chain, whatever priorities say.
+#[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Place {
+    /// Before all plugins.
+    Outermost,
+    /// A plugin's.
+    Plugin,
+    /// Behind all plugins: it does what the function does, and calls others instead.
+    Last,
+}
+
+fn is_in_libc(address: usize) -> bool {
+    // SAFETY: dladdr takes any address; the entry that it fills is valid when it says so, its name zero-terminated.
+    unsafe {
+        let mut info: libc::Dl_info = std::mem::zeroed();
+        libc::dladdr(address as *const c_void, &raw mut info) != 0 && text(info.dli_fname).ends_with("/libc.so.6")
+    }
+}
+
 extern "C" fn missing() -> ! {
     let text = b"dmtcp: a wrapped function was called that no loaded library defines\n";
     let _ = sys::write(2, text);
@@ -83,27 +103,33 @@ pub extern "C" fn dmtcp_core_wire() {
     if STATE.compare_exchange(UNWIRED, WIRING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return;
     }
-    let mut all: Vec<(&'static Wrapper, i32)> = Vec::new();
+    let mut all: Vec<(&'static Wrapper, Place, i32)> = Vec::new();
     if config::config().is_some() {
-        all.extend(signal::WRAPPERS.iter().chain(timed::WRAPPERS).map(|w| (*w, i32::MIN)));
+        all.extend(signal::WRAPPERS.iter().map(|w| (*w, Place::Outermost, 0)));
         for loaded in super::plugins() {
-            all.extend(wrappers_of(loaded.plugin).into_iter().map(|w| (w, loaded.plugin.priority)));
+            all.extend(wrappers_of(loaded.plugin).into_iter().map(|w| (w, Place::Plugin, loaded.plugin.priority)));
         }
+        all.extend(timed::WRAPPERS.iter().chain(exec::WRAPPERS).map(|w| (*w, Place::Last, 0)));
     }
     // Stable: the order of the command line decides among equals.
     all.sort_by(|a, b| {
-        text(a.0.symbol).cmp(text(b.0.symbol)).then(a.0.priority.cmp(&b.0.priority)).then(a.1.cmp(&b.1))
+        let key = |w: &(&Wrapper, Place, i32)| (text(w.0.symbol), w.1, w.0.priority, w.2);
+        key(a).cmp(&key(b))
     });
     for chain in all.chunk_by(|a, b| text(a.0.symbol) == text(b.0.symbol)) {
         let mut next = match real(chain[0].0) {
             0 => missing as *const () as usize,
             address => address,
         };
-        for (wrapper, _) in chain.iter().rev() {
+        for (wrapper, place, _) in chain.iter().rev() {
             wrapper.next.store(next, Ordering::Release);
-            next = wrapper.function as usize;
+            // One that stands in for libc's function does so for libc's only: a C plugin or another library behind us
+            // that has a version of its own is to be called.
+            if *place != Place::Last || is_in_libc(next) {
+                next = wrapper.function as usize;
+            }
         }
-        for (wrapper, _) in chain {
+        for (wrapper, _, _) in chain {
             wrapper.slot.store(next, Ordering::Release);
         }
     }

@@ -7,19 +7,18 @@
 //! Whatever goes wrong on the way: RESUME hooks run if PRECHECKPOINT hooks did, the threads go on, the half-written file
 //! is removed, the coordinator is told what and why.
 
+use super::birth;
 use super::context::{self, Context, RESTARTED};
-use super::worker::{Worker, host_name, program};
 use super::restore;
-use crate::capture::{self, Facts, FileSink, OwnMemory};
+use super::worker::{Worker, host_name, program};
+use super::writing::{self, Child, Writing};
+use crate::capture::{self, Facts, OwnMemory};
 use crate::host::{self, description};
 use crate::{config, interface, log, threads};
-use dmtcp_image::plan::Plan;
 use dmtcp_image::record::{Identity, Plugin};
-use dmtcp_image::write;
 use dmtcp_plugin_api::abi::Event;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::{arena, proc_files, sys};
 use dmtcp_protocol::message::{Barrier, FromClient, Written};
-use std::ffi::c_void;
 use sys::Fd;
 
 /// How long the other processes may take to come to a barrier, in milliseconds.
@@ -64,21 +63,23 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     }
     interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
+    let outside = birth::await_children();
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
         go_on(false);
         log::trace("core", &format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
-    let written = describe_and_write(worker, generation, stopped - start);
+    let written = describe_and_write(worker, generation, stopped - start, outside);
     if let Ok(Step::Restarted) = written {
         return Outcome::Restarted;
     }
     let passed = match written {
-        Ok(Step::Written(file, message)) => {
+        Ok(Step::Written { file, message, child }) => {
             let path = message.path.clone();
             worker.send(&FromClient::Written(message));
-            worker.pass(generation, Barrier::Written, BARRIER_LIMIT).map(|()| file).map_err(|reason| (reason, path, true))
+            let passed = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
+            passed.map(|()| (file, path.clone(), child)).map_err(|reason| (reason, path, true))
         }
         Err((reason, path)) => Err((reason, path, false)),
         Ok(Step::Restarted) => return Outcome::Restarted,
@@ -86,13 +87,18 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     no_event(Event::Resume);
     go_on(passed.is_ok());
     no_event(Event::Running);
-    match passed {
-        Ok(file) => {
+    let synced = passed.and_then(|(file, path, child)| {
+        let result = match child {
+            Some(child) => child.wait(worker, generation),
+            None => sys::sync(file.number())
+                .map_err(|e| (format!("the image does not reach the disk (errno {e}): {}", cause(e)), false)),
+        };
+        result.map_err(|(reason, known)| (reason, path, known))
+    });
+    match synced {
+        Ok(()) => {
             worker.generation = generation;
-            match sys::sync(file.number()) {
-                Ok(()) => worker.send(&FromClient::Synced { generation }),
-                Err(e) => give_up(worker, generation, format!("the image does not reach the disk (errno {e}): {}", cause(e))),
-            }
+            worker.send(&FromClient::Synced { generation });
         }
         Err((reason, path, known)) => {
             let _ = sys::unlink(path.as_bytes());
@@ -119,7 +125,8 @@ fn give_up(worker: &mut Worker, generation: u64, reason: String) {
     worker.send(&FromClient::Failed { generation, reason });
 }
 
-fn cause(error: i32) -> &'static str {
+/// What an errno of writing means, and what to do.
+pub fn cause(error: i32) -> &'static str {
     match error {
         libc::ENOSPC => "the file system is full: free some space, or use --ckptdir",
         libc::EDQUOT => "the disk quota is used up: free some space, or use --ckptdir",
@@ -132,47 +139,14 @@ fn cause(error: i32) -> &'static str {
 }
 
 enum Step {
-    Written(Fd, Written),
+    Written { file: Fd, message: Written, child: Option<Child> },
     Restarted,
 }
 
-/// What the writer, on the far side of [`context::capture`], works on.
-struct Writing<'a> {
-    plan: &'a mut Plan,
-    sink: Option<Fd>,
-    buffer: (u64, u64),
-    volatile: Vec<(u64, u64)>,
-    worker: &'a Worker,
-}
-
-extern "C" fn write_image(argument: *mut c_void) -> i64 {
-    // SAFETY: the argument is the `Writing` that `describe_and_write` passed, alive until this returns.
-    let writing = unsafe { &mut *argument.cast::<Writing<'_>>() };
-    let Some(file) = writing.sink.take() else { return i64::from(libc::EBADF) };
-    let total = writing.plan.bytes;
-    let worker = writing.worker;
-    let report = |done| {
-        if let Some(link) = &worker.link {
-            link.report_progress(done, total);
-        }
-    };
-    let mut sink = FileSink::new(file, report);
-    // SAFETY: the buffer is a mapping of ours of this size that is in no extent.
-    let buffer = unsafe {
-        std::slice::from_raw_parts_mut(writing.buffer.0 as *mut u8, (writing.buffer.1 - writing.buffer.0) as usize)
-    };
-    // SAFETY: all threads of the application are parked; what changes all the same is in `volatile`.
-    let result = unsafe { write::write(writing.plan, &mut sink, buffer, &writing.volatile) };
-    writing.sink = Some(sink.into_file());
-    match result {
-        Ok(()) => 0,
-        Err(error) => i64::from(error.max(1)),
-    }
-}
-
-fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> Result<Step, (String, String)> {
+fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64, outside: Vec<String>) -> Result<Step, (String, String)> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     description::begin();
+    description::with(|d| d.unsupported = outside);
     no_event(Event::PreCheckpoint);
     let mut described = description::finish();
     if let Some(directory) = interface::files::directory() {
@@ -205,23 +179,42 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
     {
         return Err(fail(format!("{first} (--on-unsupported=fail)")));
     }
+    let background = config::config().is_some_and(|c| c.background);
     let planned = sys::clock(libc::CLOCK_MONOTONIC);
     let bytes = plan.length;
-    let mut writing = Writing { plan: &mut plan, sink: Some(file), buffer: worker.buffer, volatile, worker };
+    let mut writing = Writing {
+        plan: &mut plan,
+        file: Some(file),
+        buffer: worker.buffer,
+        volatile,
+        worker,
+        background,
+        child: None,
+        lacking: None,
+    };
     // SAFETY: the context is a static; the argument outlives the call.
-    let result = unsafe { context::capture(context(), write_image, (&raw mut writing).cast()) };
+    let result = unsafe { context::capture(context(), writing::write_image, (&raw mut writing).cast()) };
     if result == RESTARTED {
+        arena::forget_scratch();
         // Descriptors of before do not exist here: forget them without closing what now has their numbers.
-        if let Some(stale) = writing.sink.take() {
+        if let Some(stale) = writing.file.take() {
             stale.leak();
         }
         return Ok(Step::Restarted);
     }
     if result != 0 {
         let error = result as i32;
+        if let Some((needed, free)) = writing.lacking {
+            return Err(fail(format!(
+                "the image {path} needs {} MiB, and {} MiB are free: free some space, or use --ckptdir or --compress",
+                needed.div_ceil(1 << 20),
+                free >> 20
+            )));
+        }
         return Err(fail(format!("the image {path} cannot be written (errno {error}): {}", cause(error))));
     }
-    let Some(file) = writing.sink.take() else { return Err(fail("the image was not opened".into())) };
+    let child = writing.child.take();
+    let Some(file) = writing.file.take() else { return Err(fail("the image was not opened".into())) };
     let end = sys::clock(libc::CLOCK_MONOTONIC);
     let microseconds = |n: u64| n / 1000;
     let message = Written {
@@ -229,6 +222,7 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
         public_path: format!("{}/{name}", worker.checkpoint_dir),
         path,
         bytes: sys::fstat(file.number()).map_or(bytes, |s| s.st_blocks as u64 * 512),
+        background: child.is_some(),
         unsupported: described.unsupported,
         stages: vec![
             ("stop".into(), microseconds(stop_time)),
@@ -236,7 +230,7 @@ fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64) -> R
             ("write".into(), microseconds(end - planned)),
         ],
     };
-    Ok(Step::Written(file, message))
+    Ok(Step::Written { file, message, child })
 }
 
 /// What tells this process from all others, for people.

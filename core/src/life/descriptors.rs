@@ -4,7 +4,7 @@
 //! everything, and never drops the application's POSIX locks by a close.
 
 use crate::{life, threads};
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{arena, sys};
 
 /// PIDFD_THREAD (kernel 6.9): a pidfd of a thread that is not the first one.
 const PIDFD_THREAD: usize = libc::O_EXCL as usize;
@@ -20,6 +20,9 @@ pub fn separate() -> Result<(), String> {
 
 /// A copy of an application's descriptor in the calling thread's table; negative errno on failure.
 pub fn copy(number: i32) -> i32 {
+    if !arena::on_checkpoint_stack() {
+        return sys::fcntl(number, libc::F_DUPFD_CLOEXEC, 0).map_or_else(|e| -e, |copy| copy as i32);
+    }
     if !life::is_member() {
         return -libc::ESRCH;
     }

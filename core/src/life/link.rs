@@ -152,6 +152,19 @@ impl Link {
         };
     }
 
+    /// Waits until bytes come, or this descriptor becomes readable, or the time (in milliseconds) is up.
+    pub fn wait_beside(&self, other: Option<&Fd>, limit: i32) -> Result<(), i32> {
+        let entry = |number| libc::pollfd { fd: number, events: libc::POLLIN, revents: 0 };
+        // A negative number is passed over.
+        let mut waits = [entry(self.socket.number()), entry(other.map_or(-1, Fd::number))];
+        let limit = if other.is_some() { -1 } else { limit };
+        // SAFETY: two pollfds.
+        let result = unsafe {
+            sys::call(libc::SYS_poll as i32, [waits.as_mut_ptr() as usize, waits.len(), limit as usize, 0, 0, 0])
+        };
+        result.map(drop)
+    }
+
     /// Waits for a message of the coordinator's; `limit` in milliseconds, negative: for ever.
     pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
         self.read(limit)

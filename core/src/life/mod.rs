@@ -4,21 +4,25 @@
 //!   constructor --> checkpoint thread: own descriptor table, connect, Join --> idle
 //!   idle --Checkpoint--> [checkpoint] --> idle
 //!   restart: [restore] --> Join as restarted --> RESTART hooks --> release --> idle
+//!   fork: [birth] the child has joined before it runs; exec: [exec] the environment goes along
 //! ```
 
+pub mod birth;
 pub mod checkpoint;
 mod context;
 pub mod descriptors;
+pub mod exec;
 pub mod link;
 pub mod restore;
 pub mod worker;
+mod writing;
 
 use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
 use dmtcp_plugin_api::sys;
 use std::ffi::{c_char, c_int, c_void};
-use std::sync::atomic::{AtomicI32, AtomicI64, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
 /// Bytes of the checkpoint thread's stack, its thread control block included.
 const STACK: usize = 512 << 10;
@@ -29,8 +33,12 @@ pub const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
 
 /// Pid of the process that the constructor ran in: a fork's child is another one, and has no checkpoint thread.
 static MEMBER: AtomicI32 = AtomicI32::new(0);
-/// Futex word: 0 until the checkpoint thread has joined or failed.
-static JOINED: AtomicU32 = AtomicU32::new(0);
+/// Futex word: whether the checkpoint thread has joined.
+static JOINED: AtomicU32 = AtomicU32::new(UNDERWAY);
+const UNDERWAY: u32 = 0;
+const MEMBERSHIP: u32 = 1;
+const FAILED: u32 = 2;
+static FAILURE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
 static RSEQ_OFFSET: AtomicI64 = AtomicI64::new(i64::MIN);
 
 /// Distance of the rseq area from the thread pointer; `None` if this libc registers none.
@@ -59,12 +67,6 @@ unsafe extern "C" {
 /// Whether this process is a member of a computation (and no fork's child of one).
 pub fn is_member() -> bool {
     MEMBER.load(Ordering::Acquire) == sys::pid()
-}
-
-extern "C" fn in_child() {
-    crate::ARENAS.after_fork();
-    MEMBER.store(0, Ordering::Release);
-    interface::hold::after_fork();
 }
 
 #[ctor::ctor(unsafe)]
@@ -111,7 +113,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         if !offset.is_null() && !size.is_null() && *size > 0 {
             RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
         }
-        pthread_atfork(None, None, Some(in_child));
+        pthread_atfork(Some(birth::prepare), Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
     threads::install_handler(config.signal)
@@ -123,22 +125,37 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     MEMBER.store(sys::pid(), Ordering::Release);
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
     interface::hold::hold();
-    start_thread(stack)?;
-    let start = sys::clock(libc::CLOCK_MONOTONIC);
-    while JOINED.load(Ordering::Acquire) == 0 {
-        if sys::clock(libc::CLOCK_MONOTONIC) - start > JOIN_LIMIT {
-            return Err(format!(
-                "the coordinator at {}:{} did not answer within {} s",
-                config.coord_host,
-                config.coord_port,
-                JOIN_LIMIT / 1_000_000_000
-            ));
-        }
-        let _ = sys::futex_wait(JOINED.as_ptr(), 0, Some(JOIN_LIMIT));
-    }
+    exec::note();
+    start_checkpoint_thread()?;
     let loaded = interface::plugins::load();
     interface::hold::release();
     loaded
+}
+
+/// Starts the checkpoint thread on its stack and waits until it has joined.
+fn start_checkpoint_thread() -> Result<(), String> {
+    let (stack, _) = dmtcp_plugin_api::arena::checkpoint_stack();
+    JOINED.store(UNDERWAY, Ordering::Release);
+    start_thread(stack as u64)?;
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    loop {
+        match JOINED.load(Ordering::Acquire) {
+            MEMBERSHIP => return Ok(()),
+            FAILED => return Err(failure()),
+            _ if sys::clock(libc::CLOCK_MONOTONIC) - start > JOIN_LIMIT => {
+                return Err(format!("the coordinator did not answer within {} s", JOIN_LIMIT / 1_000_000_000));
+            }
+            word => {
+                let _ = sys::futex_wait(JOINED.as_ptr(), word, Some(JOIN_LIMIT));
+            }
+        }
+    }
+}
+
+/// Why the checkpoint thread could not join.
+fn failure() -> String {
+    // SAFETY: leaked by the checkpoint thread before it said that it failed.
+    unsafe { FAILURE.load(Ordering::Acquire).as_ref() }.cloned().unwrap_or_default()
 }
 
 fn start_thread(stack: u64) -> Result<(), String> {
@@ -163,21 +180,19 @@ fn start_thread(stack: u64) -> Result<(), String> {
 }
 
 extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
-    let joined = worker::Worker::begin(stack as u64, STACK as u64);
-    let outcome = joined.map(|worker| {
-        JOINED.store(1, Ordering::Release);
+    let tell = |word| {
+        JOINED.store(word, Ordering::Release);
         sys::futex_wake(JOINED.as_ptr());
-        worker
-    });
-    match outcome {
-        Ok(mut worker) => worker.serve(),
-        Err(reason) => fail_from_thread(&reason),
+    };
+    match worker::Worker::begin(stack as u64, STACK as u64) {
+        Ok(mut worker) => {
+            tell(MEMBERSHIP);
+            worker.serve()
+        }
+        Err(reason) => {
+            FAILURE.store(Box::leak(Box::new(reason)), Ordering::Release);
+            tell(FAILED);
+            std::ptr::null_mut()
+        }
     }
-}
-
-fn fail_from_thread(reason: &str) -> ! {
-    // This thread's table has no standard error any more.
-    log::tell(reason);
-    let code = config::variable(dmtcp_protocol::env::FAIL_RC).and_then(|c| c.parse().ok());
-    exit(code.unwrap_or(dmtcp_protocol::env::FAILURE))
 }

@@ -8,13 +8,14 @@
 
 use super::context::{self, RESTARTED};
 use super::worker::{Worker, make_buffer};
-use super::{checkpoint, descriptors, exit};
+use super::{checkpoint, descriptors, exec, exit};
 use crate::capture::cpu;
 use crate::signal::{self, KernelAction};
 use crate::{host, interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::auth::Key;
+use dmtcp_protocol::env;
 use dmtcp_protocol::handoff::{Handoff, MAGIC, RestartInfo, VERSION};
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient};
 use std::cell::UnsafeCell;
@@ -147,6 +148,12 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     if !info.checkpoint_dir.is_empty() {
         worker.checkpoint_dir = info.checkpoint_dir.clone();
     }
+    exec::renew(&[
+        (env::COORD_HOST, worker.host.clone()),
+        (env::COORD_PORT, worker.port.to_string()),
+        (env::CHECKPOINT_DIR, worker.checkpoint_dir.clone()),
+        (env::TMPDIR, info.tmpdir.clone()),
+    ]);
     let generation = info.generation;
     worker.generation = generation;
     let computation: ComputationId = worker.computation;

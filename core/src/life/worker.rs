@@ -2,10 +2,11 @@
 
 use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
-use super::{descriptors, exit, restore};
+use super::{birth, descriptors, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
 use crate::{config, interface, log};
-use dmtcp_image::CHUNK;
+use dmtcp_image::codec::Method;
+use dmtcp_image::{PAGE, write};
 use dmtcp_plugin_api::{proc_files, sys};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join};
@@ -37,7 +38,7 @@ pub struct Worker {
     pub key: Key,
     /// This thread's stack.
     pub stack: (u64, u64),
-    /// A buffer of one chunk, outside of the image.
+    /// The writer's buffer, outside of the image.
     pub buffer: (u64, u64),
     /// This thread's slot.
     pub slot: &'static Slot,
@@ -57,10 +58,24 @@ pub fn program() -> String {
     if name.is_empty() { "unknown".into() } else { String::from_utf8_lossy(name).into_owned() }
 }
 
-/// A fresh buffer of one chunk.
+/// A fresh buffer for the writer and for what a compressor allocates: untouched pages cost nothing.
 pub fn make_buffer() -> Result<(u64, u64), String> {
-    let start = sys::map_anonymous(CHUNK as usize).map_err(|e| format!("no memory for a buffer (errno {e})"))?;
-    Ok((start, start + CHUNK))
+    let method = config::config().map_or(Method::None, |c| c.compress);
+    let length = write::buffer_length(method) + method.scratch().next_multiple_of(PAGE as usize);
+    let start = sys::map_anonymous(length).map_err(|e| format!("no memory for a buffer (errno {e})"))?;
+    Ok((start, start + length as u64))
+}
+
+/// Where the coordinator is and how to prove that we belong to it: as the launch said, or in a fork's child as its parent
+/// knew it.
+fn coordinator(config: &config::Config) -> Result<(String, u16, Key), String> {
+    if let Some(standing) = interface::news::standing() {
+        return Ok((standing.host.clone(), standing.port, standing.key.clone()));
+    }
+    let text = proc_files::read_file(&config.key_file)
+        .map_err(|e| format!("the key in {} cannot be read (errno {e})", config.key_file))?;
+    let key = Key::parse(&text).ok_or_else(|| format!("{} holds no key", config.key_file))?;
+    Ok((config.coord_host.clone(), config.coord_port, key))
 }
 
 impl Worker {
@@ -68,9 +83,7 @@ impl Worker {
     pub fn begin(stack: u64, length: u64) -> Result<Self, String> {
         let config = config::config().ok_or("this process was not launched in a computation")?;
         descriptors::separate()?;
-        let text = proc_files::read_file(&config.key_file)
-            .map_err(|e| format!("the key in {} cannot be read (errno {e})", config.key_file))?;
-        let key = Key::parse(&text).ok_or_else(|| format!("{} holds no key", config.key_file))?;
+        let (host, port, key) = coordinator(config)?;
         let slot = slot::of(sys::tid()).map_err(|e| format!("no memory for a slot (errno {e})"))?;
         slot.set_role(Role::Checkpoint);
         slot.set_state(State::Parked);
@@ -80,15 +93,17 @@ impl Worker {
             peers: 0,
             generation: 0,
             process: u128::from_le_bytes(link::random()),
-            checkpoint_dir: config.checkpoint_dir.clone(),
-            host: config.coord_host.clone(),
-            port: config.coord_port,
+            checkpoint_dir: interface::files::directory()
+                .map_or_else(|| config.checkpoint_dir.clone(), |d| d.to_string_lossy().into_owned()),
+            host,
+            port,
             key,
             stack: (stack, stack + length),
             buffer: make_buffer()?,
             slot,
         };
         worker.join(None)?;
+        birth::show_membership();
         Ok(worker)
     }
 
@@ -147,7 +162,10 @@ impl Worker {
     pub fn pass(&mut self, generation: u64, barrier: Barrier, limit: i32) -> Result<(), String> {
         loop {
             match self.receive(limit) {
-                Ok(FromCoordinator::Passed { generation: g, barrier: b }) if (g, b) == (generation, barrier) => {
+                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes })
+                    if (g, b) == (generation, barrier) =>
+                {
+                    self.peers = processes;
                     return Ok(());
                 }
                 Ok(FromCoordinator::Abort { reason, .. }) => return Err(reason),

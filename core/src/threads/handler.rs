@@ -143,6 +143,10 @@ pub fn save_thread(saved: &mut Saved) {
     let _ = sys::prctl(PR_GET_TID_ADDRESS, (&raw mut saved.clear_tid) as usize, 0, 0, 0);
     saved.rseq = registered_rseq(saved.fs);
     let _ = sys::prctl(libc::PR_GET_NAME, saved.name.as_mut_ptr() as usize, 0, 0, 0);
+    saved.timer_slack = sys::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0).unwrap_or(0) as u64;
+    saved.death_signal = 0;
+    let _ = sys::prctl(libc::PR_GET_PDEATHSIG, (&raw mut saved.death_signal) as usize, 0, 0, 0);
+    saved.no_new_privileges = sys::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0).unwrap_or(0) as i32;
     // SAFETY: the kernel writes the words and the stack_t that are passed.
     unsafe {
         let _ = sys::call(
@@ -241,6 +245,13 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
             call(libc::SYS_rseq, [saved.rseq as usize, RSEQ_LENGTH, 0, RSEQ_SIGNATURE]);
         }
         call(libc::SYS_prctl, [libc::PR_SET_NAME as usize, saved.name.as_ptr() as usize, 0, 0]);
+        if saved.timer_slack != 0 {
+            call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK as usize, saved.timer_slack as usize, 0, 0]);
+        }
+        call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, saved.death_signal as usize, 0, 0]);
+        if saved.no_new_privileges == 1 {
+            call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]);
+        }
         const ONSTACK: u64 = 1;
         saved.altstack[1] &= !ONSTACK;
         call(libc::SYS_sigaltstack, [saved.altstack.as_ptr() as usize, 0, 0, 0]);

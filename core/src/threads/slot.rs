@@ -79,6 +79,12 @@ pub struct Saved {
     pub altstack: [u64; 3],
     /// PR_GET_NAME.
     pub name: [u8; 16],
+    /// PR_GET_TIMERSLACK.
+    pub timer_slack: u64,
+    /// PR_GET_PDEATHSIG.
+    pub death_signal: i32,
+    /// PR_GET_NO_NEW_PRIVS.
+    pub no_new_privileges: i32,
     /// The call that is to be entered again when the thread goes on; -1: none.
     pub rewind: i64,
     /// The call that it was in.
@@ -141,6 +147,14 @@ pub fn of(tid: i32) -> Result<&'static Slot, i32> {
     slot.tid.store(tid, Ordering::Relaxed);
     slot.role.store(Role::Application as u32, Ordering::Relaxed);
     Ok(slot)
+}
+
+/// In a fork's child: the threads of the parent are not here.
+pub fn forget_all() {
+    for slot in all() {
+        slot.set_role(Role::Application);
+        slot.set_state(State::Free);
+    }
 }
 
 fn make() -> Result<&'static Slot, i32> {

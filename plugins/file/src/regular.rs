@@ -46,7 +46,9 @@ pub fn regular(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
     }
     let filesystem = sys::filesystem(d.copy).unwrap_or(0);
     if filesystem == PROC {
-        return proc_file(d.link(), sys::pid()).map_or_else(|| named(d), |rest| Some(What::OwnProc(rest.into())));
+        // Not compared with what the path leads to: each pid namespace has a /proc with inodes of its own.
+        let own = proc_file(d.link(), sys::pid()).map(|rest| What::OwnProc(rest.into()));
+        return Some(own.unwrap_or_else(|| What::Named(as_named(d, d.link()))));
     }
     if filesystem != NFS || !is_silly_rename(d.link()) {
         if let Some(what) = named(d) {

@@ -280,7 +280,9 @@ impl Fabric {
                 .iter()
                 .map(|(_, at)| *at)
                 .zip(&stored)
-                .map(|(at, (bytes, _))| (Source { address: at, length: bytes.len() as u64, copy: false }, false))
+                .map(|(at, (bytes, _))| {
+                    (Source { address: at, length: bytes.len() as u64, copy: false, shared: false }, false)
+                })
                 .collect(),
             ..Contents::default()
         };

@@ -2,7 +2,7 @@
 //!
 //! ```text
 //!   create:  memory with a name -> nameless files -> their descriptions -> named files -> locks of descriptions -> modes
-//!   place:   files of /proc, which belong to the process
+//!   place:   files of /proc, which belong to the process; redirected standard streams, which go by number
 //! ```
 
 mod locks;
@@ -64,8 +64,7 @@ impl RestartHalf for Half {
     }
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
-        place::place(host, &section(host, index)?);
-        Ok(())
+        place::place(host, &section(host, index)?)
     }
 
     fn explain(&self, host: &Host<'_>, index: u32) -> String {

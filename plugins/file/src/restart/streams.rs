@@ -1,31 +1,51 @@
 //! Terminals and standard streams that lead out of the computation: what dmtcp_restart has in their place.
 
 use crate::restart::{describe, open};
-use crate::state::Open;
+use crate::state::{Open, What};
 use dmtcp_plugin_api::restart::Host;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
 use std::path::Path;
 
+/// Numbers of the standard streams.
+const STREAMS: std::ops::Range<i32> = 0..3;
 /// Flags of a description that a program sees and that differ between what it had and what is inherited.
 const STATUS: i32 = libc::O_NONBLOCK | libc::O_APPEND;
 
-/// A terminal: dmtcp_restart's stream of the same number if it is one; else, for a standard stream, whatever that has been
-/// redirected to; else any terminal of dmtcp_restart's; else nothing that ever answers.
+/// A terminal: one of dmtcp_restart's, best the stream of the same number; else, for a standard stream, what that has been
+/// redirected to; else nothing that ever answers.
 pub fn terminal(host: &Host<'_>, wanted: &Open) -> Result<OwnedFd, String> {
-    let same = host.inherited(wanted.number());
-    if let Some(stream) = same {
-        return duplicate(stream, wanted);
-    }
-    let any = (0..3).filter_map(|n| host.inherited(n)).find(BorrowedFd::is_terminal);
+    let streams = || wanted.numbers.iter().copied().filter(|n| STREAMS.contains(n));
+    let any = streams().chain(STREAMS).filter_map(|n| host.inherited(n)).find(BorrowedFd::is_terminal);
     if let Some(stream) = any {
         return duplicate(stream, wanted);
     }
     if let Ok(tty) = open::raw(Path::new("/dev/tty"), open::flags_for(wanted.flags), 0) {
         return Ok(tty);
     }
+    if let Some(stream) = streams().filter_map(|n| host.inherited(n)).last() {
+        return duplicate(stream, wanted);
+    }
     host.warn(&format!("{}: dmtcp_restart has no terminal; /dev/null stands in", describe(wanted)));
     null(wanted)
+}
+
+/// Standard streams that were one description before and are not all the same now, because some of dmtcp_restart's have
+/// been redirected: what each number is to be. Asked in the process, when the numbers stand.
+pub fn redirected(host: &Host<'_>, wanted: &Open) -> Result<Vec<(i32, OwnedFd)>, String> {
+    let mut out = Vec::new();
+    for number in wanted.numbers.iter().copied().filter(|n| STREAMS.contains(n)) {
+        let Some(stream) = host.inherited(number) else { continue };
+        let other = match wanted.what {
+            What::Terminal(_) => !stream.is_terminal(),
+            What::Inherited(first) => number != first,
+            _ => false,
+        };
+        if other {
+            out.push((number, duplicate(stream, wanted)?));
+        }
+    }
+    Ok(out)
 }
 
 /// A pipe or socket of the outside world.

@@ -74,12 +74,14 @@ fn new_pipe() -> io::Result<(File, File)> {
 }
 
 /// Both ends of a FIFO, which is made if it is not there. Opening it for both first keeps the single ends from waiting.
+/// One that had been unlinked is made under its own name if that is free, else beside it.
 fn open_fifo(host: &Host<'_>, fifo: &Fifo) -> io::Result<(File, File)> {
     let wanted = PathBuf::from(OsStr::from_bytes(&host.path(fifo.path.bytes())));
-    let mut name = wanted.clone();
-    if fifo.unlinked {
-        name.as_mut_os_string().push(format!(".dmtcp-{}", std::process::id()));
-    }
+    let name = if fifo.unlinked && wanted.symlink_metadata().is_ok() {
+        wanted.with_added_extension(format!("dmtcp-{}", std::process::id()))
+    } else {
+        wanted
+    };
     let c_name = CString::new(name.as_os_str().as_bytes())?;
     // SAFETY: the path is zero-terminated.
     match checked(unsafe { libc::mkfifo(c_name.as_ptr(), fifo.mode) }) {

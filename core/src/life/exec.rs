@@ -1,0 +1,223 @@
+//! exec and spawn: whatever environment a program gives, ours goes with it.
+//!
+//! The variables of [`CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
+//! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
+//! popen, execl) take `environ`, which a restart brings up to date.
+//!
+//! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
+
+use crate::config;
+use dmtcp_plugin_api::sys;
+use dmtcp_protocol::env as names;
+use libc::{c_char, c_int, c_void, pid_t};
+use std::ffi::{CStr, CString};
+use std::sync::atomic::{AtomicPtr, Ordering};
+
+type Argv = *const *const c_char;
+type FileActions = *const c_void;
+type Attributes = *const c_void;
+
+/// What goes with every program.
+const CARRIED: [&str; 13] = [
+    names::COORD_HOST,
+    names::COORD_PORT,
+    names::COORD_KEY_FILE,
+    names::CHECKPOINT_DIR,
+    names::TMPDIR,
+    names::SIGCKPT,
+    names::QUIET,
+    names::LOG,
+    names::PLUGIN_PATHS,
+    names::ORIG_LD_PRELOAD,
+    names::HIJACK_LIBS,
+    names::ON_UNSUPPORTED,
+    names::FORBID,
+];
+const PRELOAD: &str = "LD_PRELOAD";
+
+/// `NAME=VALUE` of every carried variable that is set, and what we preload.
+struct Carried {
+    entries: Vec<CString>,
+    preload: String,
+}
+
+static CURRENT: AtomicPtr<Carried> = AtomicPtr::new(std::ptr::null_mut());
+
+unsafe extern "C" {
+    static mut environ: *mut *mut c_char;
+}
+
+/// Notes the variables as they are in the environment now.
+pub fn note() {
+    let entries = CARRIED
+        .iter()
+        .filter_map(|name| CString::new(format!("{name}={}", config::variable(name)?)).ok())
+        .collect();
+    let preload = config::variable(names::HIJACK_LIBS).or_else(|| config::variable(PRELOAD)).unwrap_or_default();
+    // Leaked: another thread may be in an exec that fails.
+    CURRENT.store(Box::leak(Box::new(Carried { entries, preload })), Ordering::Release);
+}
+
+/// After a restart: the coordinator and directories may be others. Changes the noted values and libc's `environ`.
+pub fn renew(changes: &[(&str, String)]) {
+    // SAFETY: leaked when it was stored.
+    let Some(before) = (unsafe { CURRENT.load(Ordering::Acquire).as_ref() }) else { return };
+    let mut entries = before.entries.clone();
+    for (name, value) in changes {
+        let Ok(entry) = CString::new(format!("{name}={value}")) else { continue };
+        let has_name = |e: &CString| is_named(e.as_bytes(), name);
+        match entries.iter_mut().find(|e| has_name(e)) {
+            Some(old) => *old = entry,
+            None => entries.push(entry),
+        }
+    }
+    let new: &'static Carried = Box::leak(Box::new(Carried { entries, preload: before.preload.clone() }));
+    CURRENT.store(std::ptr::from_ref(new).cast_mut(), Ordering::Release);
+    // SAFETY: the application's threads are stopped; the array keeps its length, its new entries stay for ever.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            let old = CStr::from_ptr(*at).to_bytes();
+            let name = old.split(|&b| b == b'=').next().unwrap_or_default();
+            if let Some(entry) = new.entries.iter().find(|e| name == name_of(e.as_bytes())) {
+                *at = entry.as_ptr().cast_mut();
+            }
+            at = at.add(1);
+        }
+    }
+}
+
+fn name_of(entry: &[u8]) -> &[u8] {
+    entry.split(|&b| b == b'=').next().unwrap_or_default()
+}
+
+fn is_named(entry: &[u8], name: &str) -> bool {
+    name_of(entry) == name.as_bytes()
+}
+
+/// Room for an environment: an array of pointers and one text, mapped, so that a vfork's child takes nothing from its
+/// parent's allocator.
+struct Room {
+    start: u64,
+    length: usize,
+}
+
+impl Drop for Room {
+    fn drop(&mut self) {
+        let _ = sys::unmap(self.start, self.length as u64);
+    }
+}
+
+/// Calls `run` with the environment that a program is to get.
+fn with_environment<R>(given: Argv, run: impl FnOnce(Argv) -> R) -> R {
+    // SAFETY: leaked when it was stored.
+    let carried = unsafe { CURRENT.load(Ordering::Acquire).as_ref() };
+    let Some(carried) = carried else { return run(given) };
+    let mut count = 0;
+    // SAFETY: an environment is a null-terminated array of zero-terminated strings, or null.
+    unsafe {
+        while !given.is_null() && !(*given.add(count)).is_null() {
+            count += 1;
+        }
+    }
+    let entry = |index: usize| {
+        // SAFETY: `index` is below `count`.
+        unsafe { CStr::from_ptr(*given.add(index)) }.to_bytes()
+    };
+    let theirs = (0..count).map(entry).find_map(|e| e.strip_prefix(b"LD_PRELOAD="));
+    let preload_room = PRELOAD.len() + 2 + carried.preload.len() + 1 + theirs.map_or(0, <[u8]>::len) + 1;
+    let pointers = (count + carried.entries.len() + 2) * size_of::<*const c_char>();
+    let length = (pointers + preload_room).next_multiple_of(4096);
+    let Ok(start) = sys::map_anonymous(length) else { return run(given) };
+    let room = Room { start, length };
+    let array = room.start as *mut *const c_char;
+    let mut filled = 0;
+    let mut push = |pointer: *const c_char| {
+        // SAFETY: the array has room for the given entries, ours, the preload entry and the terminator.
+        unsafe { array.add(filled).write(pointer) };
+        filled += 1;
+    };
+    for index in 0..count {
+        let name = name_of(entry(index));
+        if name != PRELOAD.as_bytes() && !carried.entries.iter().any(|e| name_of(e.as_bytes()) == name) {
+            // SAFETY: `index` is below `count`.
+            push(unsafe { *given.add(index) });
+        }
+    }
+    for ours in &carried.entries {
+        push(ours.as_ptr());
+    }
+    let text = (room.start as usize + pointers) as *mut u8;
+    let mut at = 0;
+    let mut append = |bytes: &[u8]| {
+        // SAFETY: the text was measured above.
+        unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), text.add(at), bytes.len()) };
+        at += bytes.len();
+    };
+    append(b"LD_PRELOAD=");
+    append(carried.preload.as_bytes());
+    if let Some(theirs) = theirs.filter(|t| !t.starts_with(carried.preload.as_bytes()) && !t.is_empty()) {
+        append(b":");
+        append(theirs);
+    } else if let Some(theirs) = theirs {
+        append(&theirs[carried.preload.len().min(theirs.len())..]);
+    }
+    append(&[0]);
+    push(text.cast());
+    push(std::ptr::null());
+    let result = run(array);
+    drop(room);
+    result
+}
+
+fn own_environment() -> Argv {
+    // SAFETY: reads libc's variable; a program that changes it meanwhile races with its own exec.
+    unsafe { environ.cast::<*const c_char>() }
+}
+
+/// Whether the calling process's programs are to be carried along.
+fn is_carrying() -> bool {
+    config::config().is_some()
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// Ours goes along.
+    fn execve(path: *const c_char, argv: Argv, envp: Argv) -> c_int {
+        if !is_carrying() { return next(path, argv, envp); }
+        with_environment(envp, |envp| next(path, argv, envp))
+    }
+    /// Ours goes along.
+    fn execv(path: *const c_char, argv: Argv) -> c_int {
+        if !is_carrying() { return next(path, argv); }
+        with_environment(own_environment(), |envp| execve::next(path, argv, envp))
+    }
+    /// Ours goes along.
+    fn execvp(file: *const c_char, argv: Argv) -> c_int {
+        if !is_carrying() { return next(file, argv); }
+        with_environment(own_environment(), |envp| execvpe::next(file, argv, envp))
+    }
+    /// Ours goes along.
+    fn execvpe(file: *const c_char, argv: Argv, envp: Argv) -> c_int {
+        if !is_carrying() { return next(file, argv, envp); }
+        with_environment(envp, |envp| next(file, argv, envp))
+    }
+    /// Ours goes along.
+    fn fexecve(number: c_int, argv: Argv, envp: Argv) -> c_int {
+        if !is_carrying() { return next(number, argv, envp); }
+        with_environment(envp, |envp| next(number, argv, envp))
+    }
+    /// Ours goes along.
+    fn posix_spawn(
+        pid: *mut pid_t, path: *const c_char, actions: FileActions, attributes: Attributes, argv: Argv, envp: Argv,
+    ) -> c_int {
+        if !is_carrying() { return next(pid, path, actions, attributes, argv, envp); }
+        with_environment(envp, |envp| next(pid, path, actions, attributes, argv, envp))
+    }
+    /// Ours goes along.
+    fn posix_spawnp(
+        pid: *mut pid_t, file: *const c_char, actions: FileActions, attributes: Attributes, argv: Argv, envp: Argv,
+    ) -> c_int {
+        if !is_carrying() { return next(pid, file, actions, attributes, argv, envp); }
+        with_environment(envp, |envp| next(pid, file, actions, attributes, argv, envp))
+    }
+}

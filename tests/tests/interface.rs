@@ -1,0 +1,362 @@
+//! The interfaces for other people's code: dmtcp.h and its functions, plugins in C and Rust, what examples/ shows.
+
+use dmtcp_tests::scenario::text;
+use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use std::collections::BTreeSet;
+use std::fs;
+use std::path::{Path, PathBuf};
+use std::process::{Command, ExitCode};
+
+/// Exit status of programs that make steps.
+const STATUS: i32 = 7;
+const C99: [&str; 5] = ["gcc", "-std=gnu99", "-Wall", "-Wextra", "-pedantic"];
+
+fn root() -> &'static Path {
+    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
+}
+
+fn threads() -> Program {
+    Program::c("threads.c", &[]).args(&["2", "10"])
+}
+
+/// Compiles a source with warnings as errors; the result is in the directory of the case.
+fn compile(s: &Scenario, compiler: &[&str], source: &Path, output: &str) -> Result<PathBuf> {
+    let path = s.path(output);
+    let mut command = Command::new(compiler[0]);
+    command.args(&compiler[1..]).arg("-Werror").arg("-I").arg(root().join("include")).arg(source).arg("-o").arg(&path);
+    let done = command.output().with_context(|| format!("cannot run {}: apt-get install gcc g++", compiler[0]))?;
+    ensure!(done.status.success(), "{command:?}: {}", text(&done));
+    Ok(path)
+}
+
+/// An example in C, as a program.
+fn example(s: &Scenario, name: &str) -> Result<PathBuf> {
+    compile(s, &C99, &root().join(format!("examples/c/{name}.c")), name)
+}
+
+/// An example plugin in C.
+fn c_plugin(s: &Scenario, name: &str) -> Result<String> {
+    let compiler: Vec<&str> = C99.iter().copied().chain(["-shared", "-fPIC"]).collect();
+    let path = compile(s, &compiler, &root().join(format!("examples/c/{name}.c")), &format!("{name}.so"))?;
+    Ok(path.display().to_string())
+}
+
+/// An example plugin in Rust, from the build that is under test.
+fn rust_plugin(s: &Scenario, name: &str) -> Result<String> {
+    let built = match std::env::var_os("DMTCP_TEST_BIN") {
+        Some(directory) => PathBuf::from(directory),
+        None => std::env::current_exe()?.ancestors().nth(3).context("not in a target directory")?.join("release"),
+    };
+    let file = format!("libexample_{name}.so");
+    let path = s.path(&file);
+    fs::copy(built.join(&file), &path).with_context(|| format!("{file} was not built"))?;
+    Ok(path.display().to_string())
+}
+
+fn launch(s: &mut Scenario, options: &[&str], program: &[&str]) -> Result<()> {
+    let (port, images) = (s.port()?, s.image_directory().to_path_buf());
+    let mut command = s.tool("dmtcp_launch");
+    command.args(["-j", "-p", &port, "--ckptdir"]).arg(images).args(options).args(program);
+    s.launch_command(command)
+}
+
+/// Waits until the program has printed a line that contains a text; everything that it has printed.
+fn see(s: &Scenario, what: &str) -> Result<String> {
+    wait::until(30, &format!("the program to print '{what}'"), || {
+        let said = String::from_utf8_lossy(&fs::read(s.output_file())?).into_owned();
+        Ok(said.contains(what).then_some(said))
+    })
+}
+
+/// The last words of the lines that start with a word.
+fn last_words(said: &str, prefix: &str) -> Vec<String> {
+    let lines = said.lines().filter(|line| line.starts_with(prefix));
+    lines.filter_map(|line| line.split(' ').next_back()).map(str::to_owned).collect()
+}
+
+fn header_compiles(s: &mut Scenario) -> Result<()> {
+    let source = s.path("both.c");
+    let program = "#include \"dmtcp.h\"\nint main(void) { return dmtcp_checkpoint() != DMTCP_NOT_PRESENT || \
+                   dmtcp_is_enabled() || dmtcp_get_ckpt_dir()[0]; }\n";
+    fs::write(&source, program)?;
+    for compiler in [["gcc", "-std=c99"], ["g++", "-std=c++11"]] {
+        for position in ["-fPIE", "-fno-pie"] {
+            let words = [compiler[0], compiler[1], "-Wall", "-Wextra", "-pedantic", position];
+            let path = compile(s, &words, &source, "both")?;
+            let ended = s.output(s.command(&path.display().to_string()))?;
+            ensure!(ended.status.success(), "{compiler:?} {position}: without us the answers are wrong: {}", ended.status);
+        }
+    }
+    Ok(())
+}
+
+/// Names that are followed by a parenthesis in declarations of the header.
+fn declared(header: &str) -> BTreeSet<String> {
+    let mut names = BTreeSet::new();
+    for line in header.lines().filter(|line| line.starts_with("EXTERNC")) {
+        let name = line.split('(').next().and_then(|before| before.split([' ', '*']).next_back()).unwrap_or_default();
+        names.insert(name.to_owned());
+    }
+    // What plugins define, and the library calls.
+    names.remove("dmtcp_initialize_plugin");
+    names
+}
+
+fn header_and_library_agree(s: &mut Scenario) -> Result<()> {
+    let declared = declared(&fs::read_to_string(root().join("include/dmtcp.h"))?);
+    let launch = s.tool("dmtcp_launch").get_program().to_os_string();
+    let library = Path::new(&launch).with_file_name("libdmtcp.so");
+    let symbols = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().context("cannot run nm")?;
+    let exported: BTreeSet<String> = text(&symbols)
+        .lines()
+        .filter_map(|line| line.split(' ').next_back())
+        .filter(|name| (name.starts_with("dmtcp_") && *name != "dmtcp_core_wire") || name.starts_with("checkpoint_"))
+        .map(str::to_owned)
+        .collect();
+    let (missing, secret): (Vec<_>, Vec<_>) =
+        (declared.difference(&exported).collect(), exported.difference(&declared).collect());
+    ensure!(missing.is_empty(), "declared in dmtcp.h, not exported by {}: {missing:?}", library.display());
+    ensure!(secret.is_empty(), "exported by {}, not declared in dmtcp.h: {secret:?}", library.display());
+    Ok(())
+}
+
+const ONE_CHECKPOINT: [&str; 4] = ["PRESUSPEND", "PRECHECKPOINT", "RESUME", "RUNNING"];
+
+/// Events of a life with two checkpoints and a restart, as a plugin prints them.
+fn events(s: &mut Scenario, plugin: &str, prefix: &str) -> Result<()> {
+    s.set_env("DMTCP_PLUGIN", plugin);
+    s.output_in_pipe();
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    let before = last_words(&see(s, "RUNNING")?, prefix);
+    s.see_steps(3)?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.finish(STATUS)?;
+    let after = last_words(&see(s, "EXIT")?, prefix);
+    let first: Vec<&str> = ["INIT"].into_iter().chain(ONE_CHECKPOINT).collect();
+    let second: Vec<&str> = ["RESTART", "RUNNING"].into_iter().chain(ONE_CHECKPOINT).chain(["EXIT"]).collect();
+    ensure!(before == first, "events before the restart: {before:?}");
+    ensure!(after == second, "events after the restart: {after:?}");
+    Ok(())
+}
+
+fn c_plugin_gets_events(s: &mut Scenario) -> Result<()> {
+    let plugin = c_plugin(s, "event_printer")?;
+    events(s, &plugin, "event_printer: ")
+}
+
+fn rust_plugin_gets_events(s: &mut Scenario) -> Result<()> {
+    let plugin = rust_plugin(s, "event_printer")?;
+    events(s, &plugin, "dmtcp: plugin event-printer: ")
+}
+
+fn c_plugins_are_outermost(s: &mut Scenario) -> Result<()> {
+    let plugins = format!("{}:{}", rust_plugin(s, "event_printer")?, c_plugin(s, "event_printer")?);
+    s.set_env("DMTCP_PLUGIN", &plugins);
+    s.output_in_pipe();
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    let said = see(s, "RUNNING")?;
+    for (event, c_is_first) in [("PRECHECKPOINT", true), ("RESUME", false)] {
+        let lines: Vec<&str> = said.lines().filter(|line| line.ends_with(event)).collect();
+        ensure!(lines.len() == 2 && lines[0].starts_with("event_printer") == c_is_first, "{event}: {lines:?}");
+    }
+    s.finish(STATUS)
+}
+
+fn wrappers_stack(s: &mut Scenario) -> Result<()> {
+    let (one, two, c) = (rust_plugin(s, "sleep1")?, rust_plugin(s, "sleep2")?, c_plugin(s, "sleep_c")?);
+    let port = s.port()?;
+    let orders: [(Vec<&str>, &[&str]); 4] = [
+        (vec![&one, &two], &["sleep1", "sleep2"]),
+        (vec![&two, &one], &["sleep2", "sleep1"]),
+        (vec![&two, &c, &one], &["sleep2", "sleep1", "sleep_c"]),
+        (vec![&c], &["sleep_c"]),
+    ];
+    for (plugins, expected) in &orders {
+        for options in [&[][..], &["--disable-all-plugins"]] {
+            let mut command = s.tool("dmtcp_launch");
+            command.args(["-j", "-p", &port, "--with-plugin", &plugins.join(":")]).args(options);
+            command.args(["perl", "-e", "sleep 1; print \"slept\\n\""]);
+            let said = text(&s.output(command)?);
+            let order: Vec<&str> = said.lines().filter_map(|line| line.strip_suffix(": before")).collect();
+            ensure!(said.contains("slept") && order == *expected, "{plugins:?} {options:?}: {said}");
+        }
+    }
+    Ok(())
+}
+
+fn another_interface_version_is_refused(s: &mut Scenario) -> Result<()> {
+    let source = s.path("old.c");
+    let plugin = root().join("examples/c/event_printer.c");
+    fs::write(
+        &source,
+        format!(
+            "#include \"dmtcp.h\"\n#undef DMTCP_PLUGIN_API_VERSION\n#define DMTCP_PLUGIN_API_VERSION \"3\"\n#include \"{}\"\n",
+            plugin.display()
+        ),
+    )?;
+    let compiler: Vec<&str> = C99.iter().copied().chain(["-shared", "-fPIC"]).collect();
+    let plugin = compile(s, &compiler, &source, "old.so")?;
+    let port = s.port()?;
+    let mut command = s.tool("dmtcp_launch");
+    command.args(["-j", "-p", &port, "--with-plugin"]).arg(plugin).arg("true");
+    let ended = s.output(command)?;
+    let said = text(&ended);
+    ensure!(ended.status.code() == Some(99), "{}: {said}", ended.status);
+    ensure!(said.contains("event_printer is made for plugin interface 3, and this is 4"), "it said: {said}");
+    Ok(())
+}
+
+/// A program that takes its own checkpoint is killed and restarted twice.
+fn takes_its_own_checkpoint(s: &mut Scenario, program: &[&str], taken: &str) -> Result<()> {
+    s.output_in_pipe();
+    // The harness wants to cut the log of steps; this program makes none.
+    fs::write(s.log(), "")?;
+    launch(s, &[], program)?;
+    see(s, taken)?;
+    see(s, "step 12")?;
+    let said = see(s, "step 10\n")?;
+    ensure!(said.matches("step 10\n").count() == 1 && !said.contains("restarted"), "it said: {said}");
+    for _ in 0..2 {
+        s.kill()?;
+        s.restart(&Restart::images())?;
+        let said = see(s, "step 11")?;
+        ensure!(said.starts_with("restarted\n"), "after the restart it said: {said}");
+        let images = s.image_directory().to_path_buf();
+        ensure!(s.image_files()?.is_empty(), "a restart took a checkpoint in {}", images.display());
+        see(s, "step 12")?;
+        // The same images again: restarts write into a directory of their own.
+        let first = images.with_file_name("images.0");
+        s.rewind(&first, &[])?;
+    }
+    Ok(())
+}
+
+fn c_program_takes_its_own_checkpoint(s: &mut Scenario) -> Result<()> {
+    let program = example(s, "self_checkpoint")?.display().to_string();
+    takes_its_own_checkpoint(s, &[&program], "the image is ")
+}
+
+fn python_program_takes_its_own_checkpoint(s: &mut Scenario) -> Result<()> {
+    for name in ["dmtcp.py", "self_checkpoint.py"] {
+        fs::copy(root().join("examples/python").join(name), s.path(name))?;
+    }
+    takes_its_own_checkpoint(s, &["/usr/bin/python3", "self_checkpoint.py"], "checkpoint taken")
+}
+
+fn examples_run_without_us(s: &mut Scenario) -> Result<()> {
+    let program = example(s, "self_checkpoint")?;
+    let mut command = s.command("/usr/bin/timeout");
+    command.arg("1").arg(program);
+    let said = text(&s.output(command)?);
+    ensure!(said.contains("step 10\nno checkpoint: run me under dmtcp_launch\nstep 11\n"), "it said: {said}");
+    fs::copy(root().join("examples/python/dmtcp.py"), s.path("dmtcp.py"))?;
+    let mut command = s.command("/usr/bin/python3");
+    command.args(["-c", "import dmtcp; print(dmtcp.is_enabled(), dmtcp.checkpoint(), dmtcp.local_status())"]);
+    let said = text(&s.output(command)?);
+    ensure!(said == "False 3 None\n", "it said: {said}");
+    Ok(())
+}
+
+fn sections_are_whole(s: &mut Scenario) -> Result<()> {
+    let program = example(s, "critical_section")?.display().to_string();
+    s.output_in_pipe();
+    fs::write(s.log(), "")?;
+    launch(s, &[], &[&program])?;
+    see(s, "round 1: ")?;
+    for _ in 0..4 {
+        s.checkpoint()?;
+    }
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    see(s, "round ")?;
+    s.checkpoint()?;
+    let said = see(s, "whole")?;
+    ensure!(!said.contains("cut"), "it said: {said}");
+    Ok(())
+}
+
+/// Functions that answer questions, and a checkpoint that cannot be.
+fn questions_are_answered(s: &mut Scenario) -> Result<()> {
+    fs::copy(root().join("examples/python/dmtcp.py"), s.path("dmtcp.py"))?;
+    let port = s.port()?;
+    let script = "import dmtcp, os\n\
+                  first = dmtcp.checkpoint_filename()\n\
+                  dmtcp.set_checkpoint_directory('chosen/by/me')\n\
+                  print(dmtcp.coordinator_status(), dmtcp.local_status(), first != dmtcp.checkpoint_filename())\n\
+                  print(dmtcp.checkpoint(), os.path.exists(dmtcp.checkpoint_filename()), dmtcp.local_status())\n\
+                  with dmtcp.uncut():\n\
+                  \x20   try: dmtcp.checkpoint()\n\
+                  \x20   except RuntimeError: print('refused')\n";
+    let mut command = s.tool("dmtcp_launch");
+    command.args(["-j", "-p", &port, "/usr/bin/python3", "-c", script]);
+    let said = text(&s.output(command)?);
+    ensure!(
+        said.starts_with("(1, True) (0, 0) True\n1 True (1, 0)\n") && said.ends_with("refused\n"),
+        "it said: {said}"
+    );
+    ensure!(s.path("chosen/by/me").is_dir(), "the chosen directory was not created");
+    Ok(())
+}
+
+fn environment() -> Program {
+    Program::c("environment.c", &[]).env("FIRST", "one").env("SECOND", "two")
+}
+
+fn environment_is_changed_by_a_file(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    fs::write(s.image_directory().join("dmtcp_env.txt"), "# a comment\nFIRST=\"one and\thalf\" # more\nSECOND\n")?;
+    // A restart takes its images, and this file, from where they are.
+    s.set_env("DMTCP_ENV_FILE", &s.image_directory().join("dmtcp_env.txt").display().to_string());
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    fs::write(s.path("again.txt"), "SECOND=$STEPS_LOG:$FIRST\n")?;
+    s.set_env("DMTCP_ENV_FILE", &s.path("again.txt").display().to_string());
+    s.set_env("FIRST", "outer");
+    s.restart(&Restart::script())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)?;
+    let log = s.progress();
+    let expanded = format!("value SECOND {}:outer", s.log().display());
+    let expected = vec![
+        "value FIRST one",
+        "value SECOND two",
+        "value FIRST one and\thalf",
+        "value SECOND (unset)",
+        &expanded,
+    ];
+    ensure!(log.find("value") == expected, "{:?}", log.find("value"));
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let case = |name, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).sampled_as(RunAs::User);
+    runner::main(vec![
+        case("dmtcp_h_compiles_in_c_and_cxx_and_answers_without_us", header_compiles).only(RunAs::User),
+        case("dmtcp_h_and_the_library_agree", header_and_library_agree).only(RunAs::User),
+        case("c_plugin_gets_its_events_in_order", c_plugin_gets_events),
+        case("rust_plugin_gets_its_events_in_order", rust_plugin_gets_events),
+        case("c_plugins_are_first_before_and_last_after_a_checkpoint", c_plugins_are_outermost),
+        case("wrappers_of_rust_and_c_plugins_stack", wrappers_stack),
+        case("c_plugin_for_another_interface_is_refused", another_interface_version_is_refused),
+        case("c_program_takes_its_own_checkpoint", c_program_takes_its_own_checkpoint),
+        case("python_program_takes_its_own_checkpoint", python_program_takes_its_own_checkpoint),
+        case("examples_run_without_us", examples_run_without_us).only(RunAs::User),
+        case("no_checkpoint_cuts_a_section", sections_are_whole),
+        case("program_asks_how_things_stand", questions_are_answered),
+        Case::flow("modify_env_changes_variables_at_restart", environment(), environment_is_changed_by_a_file)
+            .options(&["--modify-env"])
+            .sampled_as(RunAs::User),
+    ])
+}
