@@ -40,6 +40,9 @@ pub struct Args {
     /// End, with exit code 1, after so many seconds without any client; 0: never
     #[arg(long, value_name = "SECONDS", default_value_t = 8 * 60 * 60)]
     pub stale_timeout: u64,
+    /// Keep so many complete generations of images, or more if a launch asked for more
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: u32,
     /// Give a checkpoint or restart up when nothing is heard of a process for so many seconds
     #[arg(long, value_name = "SECONDS")]
     pub barrier_timeout: Option<u64>,

@@ -6,7 +6,7 @@
 //!             MANIFEST in each directory: write, fsync, rename, fsync the directory; the deciding one last
 //!             ------------------------------------------------------ the generation counts from here on
 //!   flip      CKPTDIR/NAME -> the new image, restart script
-//!   remove    older generations of the same computation in the same directories
+//!   remove    older generations of the same computation in the same directories, but for the complete ones to keep
 //! ```
 //! Before the line every failure fails the generation and leaves the older one as it was. Behind it nothing can fail
 //! the generation any more: what goes wrong is reported, and dmtcp_restart rolls a missed flip forward.
@@ -136,12 +136,13 @@ impl Claim {
     }
 }
 
-/// Commits a generation and gives its images their names.
+/// Commits a generation and gives its images their names; `keep` complete ones stay, this one among them.
 pub fn commit(
     computation: ComputationId,
     generation: u64,
     images: &[Image],
     script: &Script,
+    keep: u32,
 ) -> Result<Committed, CommitError> {
     let mut directories: Vec<PathBuf> = Vec::new();
     for image in images {
@@ -177,7 +178,7 @@ pub fn commit(
             path.display()
         ));
     }
-    committed.obsolete = directories.iter().flat_map(|directory| older(directory, generation)).collect();
+    committed.obsolete = directories.iter().flat_map(|directory| obsolete(directory, generation, keep)).collect();
     Ok(committed)
 }
 
@@ -248,16 +249,19 @@ fn flip(written: &Written, generation: u64) -> io::Result<()> {
     })
 }
 
-/// Directories of older generations beside this one.
-fn older(directory: &Path, generation: u64) -> Vec<PathBuf> {
+/// Directories of older generations beside this one that are not to be kept.
+fn obsolete(directory: &Path, generation: u64, keep: u32) -> Vec<PathBuf> {
     let Some(entries) = directory.parent().and_then(|parent| std::fs::read_dir(parent).ok()) else { return Vec::new() };
-    entries
-        .filter_map(Result::ok)
-        .filter(|entry| {
-            entry.file_name().to_str().and_then(|name| name.parse().ok()).is_some_and(|n: u64| n < generation)
-        })
-        .map(|entry| entry.path())
-        .collect()
+    let number = |entry: std::fs::DirEntry| Some((entry.file_name().to_str()?.parse::<u64>().ok()?, entry.path()));
+    let mut older: Vec<_> = entries.filter_map(|entry| number(entry.ok()?)).filter(|(n, _)| *n < generation).collect();
+    older.sort_by(|a, b| b.cmp(a));
+    let mut kept = 1;
+    older.retain(|(_, path)| {
+        let keeps = kept < keep && path.join(manifest::NAME).exists();
+        kept += u32::from(keeps);
+        !keeps
+    });
+    older.into_iter().map(|(_, path)| path).collect()
 }
 
 fn sync(path: &Path) -> io::Result<()> {

@@ -86,6 +86,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         checkpoint_dir,
         restart_program,
         interval: args.interval,
+        keep: args.keep,
         kill_after_checkpoint: args.kill_after_ckpt,
         exit_on_last: args.exit_on_last,
         limits,

@@ -157,6 +157,7 @@ mod tests {
             restarted: None,
             checkpoint_dir: "/".into(),
             interval: 0,
+            keep: 1,
         };
         let images = [Image { written: &written, join: &join, synced: true }];
         write(&Script { directory, program, port: 7, interval: 0 }, ComputationId(5), 3, &images).unwrap();

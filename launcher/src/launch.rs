@@ -117,6 +117,9 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
         Some(seconds) => environment.set(env::CHECKPOINT_INTERVAL, seconds.to_string()),
         None => environment.remove(env::CHECKPOINT_INTERVAL),
     }
+    if let Some(number) = flags.keep {
+        environment.set(env::KEEP, number.to_string());
+    }
     if let Some(number) = flags.ckpt_signal {
         environment.set(env::SIGCKPT, number.to_string());
     }

@@ -41,6 +41,9 @@ pub struct LaunchFlags {
     /// Compress images: gzip[:1-9], zstd[:1-19], lz4 or none [env: DMTCP_COMPRESS]
     #[arg(long, value_name = "METHOD", overrides_with_all = ["gzip", "no_gzip"], value_parser = Method::parse)]
     pub compress: Option<Method>,
+    /// Keep so many complete generations of images [env: DMTCP_KEEP] [default: 1]
+    #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
+    pub keep: Option<u32>,
     /// Write images in the background: the program goes on at once [env: DMTCP_FORKED_CHECKPOINT=1]
     #[arg(long)]
     pub forked: bool,

@@ -208,4 +208,7 @@ pub struct CoreApi {
     pub checkpoint_directory: extern "C" fn(into: *mut c_char, room: usize) -> isize,
     /// Says a sentence on the application's standard error, unless the user asked for quiet, and in the log.
     pub tell: extern "C" fn(*const u8, usize),
+    /// Real pids of the processes on this host that take part in the generation, ascending, the own one among them: fills
+    /// the array, returns how many there are.
+    pub neighbours: extern "C" fn(into: *mut i32, room: usize) -> usize,
 }

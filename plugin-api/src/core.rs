@@ -197,6 +197,14 @@ impl Core {
         (!table.is_null()).then(|| unsafe { &*table })
     }
 
+    /// Real pids of the processes on this host that take part in the generation, ascending, the own one among them.
+    pub fn neighbours(&self) -> Vec<i32> {
+        let mut out = vec![0; (self.api.neighbours)(std::ptr::null_mut(), 0)];
+        let count = (self.api.neighbours)(out.as_mut_ptr(), out.len());
+        out.truncate(count);
+        out
+    }
+
     /// Tids of the application's threads.
     pub fn threads(&self) -> Vec<i32> {
         let mut out = vec![0; (self.api.threads)(std::ptr::null_mut(), 0)];

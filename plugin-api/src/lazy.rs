@@ -31,6 +31,10 @@ extern "C" fn resolve(wrapper: &'static Wrapper) -> usize {
 }
 
 /// The definition of a symbol that comes after the object that holds this code, which is the plugin.
+#[allow(
+    clippy::not_unsafe_ptr_arg_deref,
+    reason = "only the core calls it, through the plugin's table, with static texts"
+)]
 pub extern "C" fn next_symbol(symbol: *const c_char, version: *const c_char) -> *const c_void {
     // SAFETY: names in descriptors are zero-terminated. RTLD_NEXT counts from the object of the return address: the
     // result is used, not tail-called, so that this stays the plugin.

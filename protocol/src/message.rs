@@ -82,6 +82,8 @@ pub struct Join {
     pub checkpoint_dir: String,
     /// Checkpoint interval that the launch asked for, in seconds; 0: none.
     pub interval: u32,
+    /// How many complete generations the launch wants to have kept; the newest is always.
+    pub keep: u32,
 }
 
 /// What a client asks after the handshake; everything that a client sends.
@@ -177,6 +179,8 @@ pub enum FromCoordinator {
         barrier: Barrier,
         /// How many processes take part.
         processes: u32,
+        /// Real pids of those on the receiver's host, ascending; the receiver's own among them.
+        neighbours: Vec<i32>,
     },
     /// The generation is given up; whoever is stopped lets its threads go.
     Abort {

@@ -9,11 +9,12 @@ use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
 use crate::wait::{self, Ended, Waited};
 use dmtcp_image::read::Image;
-use dmtcp_launcher::client::{ClientError, Connection};
+use dmtcp_launcher::client::{ANSWER, ClientError, Connection};
 use dmtcp_launcher::coordinator::{self, StartError};
 use dmtcp_launcher::scratch::{self, ScratchError};
 use dmtcp_protocol::env;
 use dmtcp_protocol::handoff::RestartInfo;
+use dmtcp_protocol::message::Command;
 use indicatif::{ProgressBar, ProgressStyle};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
@@ -146,6 +147,9 @@ fn announce(options: &Options, selection: &Selection, plugins: &Plugins) -> Resu
     let mut found = coordinator::find_or_start(&wanted)?;
     let mut connection = found.connect()?;
     connection.announce_restart(selection.computation, selection.generation, selection.processes)?;
+    if let Some(seconds) = wanted.interval {
+        connection.command(Command::Interval(seconds), ANSWER, |_, _| {})?;
+    }
     let tmpdir = scratch::ensure(wanted.tmpdir.as_deref())?;
     // The key in its text form is what the key's own type gives out.
     let text = found.key.key.to_text();

@@ -59,7 +59,8 @@ int main(void) {
     OK(pthread_join(young, NULL));
     CHECK(young_tid > 0 && young_tid != pid);
     for (int i = 0; i < THREADS; i++) CHECK(young_tid != tid[i]);
-    CHECK(gettid() == pid && getpid() == pid && getpgrp() == group);
+    CHECK(gettid() == pid && getpid() == pid);
+    if (getpgrp() != group || getpgid(0) != group) FAIL("process group %d, was %d", getpgrp(), group);
     step("main", n);
     rest(10);
   }

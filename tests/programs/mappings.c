@@ -71,7 +71,8 @@ int main(void) {
     for (size_t i = 0; i < 64 * mega; i += 97 * page) CHECK(sparse[i] == (char)(i / page));
     CHECK(sparse[page] == 0);
     CHECK(strcmp(wipe, "not for children") == 0 && has_flag(wipe, " dc") == 1);
-    CHECK(has_flag(huge, " nh") == 1 && has_flag(reserve, " nr") == 1);
+    CHECK(has_flag(huge, " nh") == 1);
+    CHECK(has_flag(reserve, " nr") == 1);
     CHECK(((int (*)(void))code)() == 42);
     CHECK(strcmp(low, "low") == 0);
     for (int i = 0; i < 64; i++) {

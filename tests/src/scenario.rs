@@ -18,6 +18,7 @@ use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
+use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Output, Stdio};
 use std::sync::Mutex;
@@ -208,6 +209,8 @@ impl Scenario {
         } else {
             command.stdout(file.try_clone()?).stderr(file);
         }
+        // As a shell with job control does it.
+        command.process_group(0);
         self.front = Some(command.spawn().with_context(|| format!("cannot run {command:?}"))?);
         Ok(())
     }

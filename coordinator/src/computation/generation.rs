@@ -271,11 +271,11 @@ impl Computation {
         };
         generation.phase = next;
         let processes = generation.members.len() as u32;
-        let passed = FromCoordinator::Passed { generation: number, barrier, processes };
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
         for client in clients {
-            if self.workers.contains_key(&client) {
-                self.send(client, passed.clone());
+            if let Some(worker) = self.workers.get(&client) {
+                let neighbours = self.neighbours(&worker.join.host);
+                self.send(client, FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
             }
         }
         if next == Phase::Syncing {
@@ -302,7 +302,9 @@ impl Computation {
             interval: self.interval,
         };
         let number = generation.number;
-        match commit::commit(computation, number, &images, &script) {
+        let asked = images.iter().map(|image| image.join.keep).max().unwrap_or(0);
+        let keep = asked.max(self.settings.keep);
+        match commit::commit(computation, number, &images, &script, keep) {
             Err(error) => self.abort_generation(&error.to_string(), now),
             Ok(committed) => {
                 let mut notes: Vec<String> = generation

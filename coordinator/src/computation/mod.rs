@@ -104,6 +104,8 @@ pub struct Settings {
     pub restart_program: PathBuf,
     /// Seconds between checkpoints; 0: none.
     pub interval: u32,
+    /// How many complete generations are kept.
+    pub keep: u32,
     /// Every checkpoint ends the processes.
     pub kill_after_checkpoint: bool,
     /// End with the last process.
@@ -396,6 +398,14 @@ impl Computation {
 
     fn send(&mut self, client: ClientId, message: FromCoordinator) {
         self.effects.push(Effect::Send(client, message));
+    }
+
+    /// Real pids of the processes on a host, ascending.
+    fn neighbours(&self, host: &str) -> Vec<i32> {
+        let mut pids: Vec<i32> =
+            self.workers.values().filter(|w| w.join.host == host).map(|w| w.join.real_pid).collect();
+        pids.sort_unstable();
+        pids
     }
 
     fn send_to_workers(&mut self, message: &FromCoordinator) {

@@ -169,7 +169,8 @@ impl Computation {
             return;
         }
         let processes = restart.expected;
-        self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes });
+        let neighbours = Vec::new();
+        self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
         if next == Part::Resumed {
             self.journal.note(format_args!("all {} processes are back", self.workers.len()));
             if let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) {

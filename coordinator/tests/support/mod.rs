@@ -272,6 +272,7 @@ pub fn join(virtual_pid: i32, checkpoint_dir: &Path) -> Join {
         restarted: None,
         checkpoint_dir: checkpoint_dir.to_str().unwrap().into(),
         interval: 0,
+        keep: 1,
     }
 }
 

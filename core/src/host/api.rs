@@ -24,6 +24,7 @@ pub static API: CoreApi = CoreApi {
     find_service: services::find,
     threads: list_threads,
     restart_environment,
+    neighbours,
     checkpoint_directory,
     tell,
 };
@@ -105,13 +106,21 @@ extern "C" fn copy_descriptor(number: i32) -> i32 {
     life::descriptors::copy(number)
 }
 
-extern "C" fn list_threads(into: *mut i32, room: usize) -> usize {
-    let tids = threads::parked_tids();
-    for (i, tid) in tids.iter().take(room).enumerate() {
+/// Copies ids into a caller's array; how many there are.
+fn fill(ids: &[i32], into: *mut i32, room: usize) -> usize {
+    for (i, id) in ids.iter().take(room).enumerate() {
         // SAFETY: `i` is below `room`, the number of elements that the caller has.
-        unsafe { into.add(i).write(*tid) };
+        unsafe { into.add(i).write(*id) };
     }
-    tids.len()
+    ids.len()
+}
+
+extern "C" fn list_threads(into: *mut i32, room: usize) -> usize {
+    fill(&threads::parked_tids(), into, room)
+}
+
+extern "C" fn neighbours(into: *mut i32, room: usize) -> usize {
+    fill(description::neighbours(), into, room)
 }
 
 extern "C" fn restart_environment(name: *const c_char, into: *mut c_char, room: usize) -> isize {

@@ -4,7 +4,7 @@
 
 use dmtcp_plugin_api::sys;
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicI32, AtomicU64, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
 /// A claim on a mapping.
 #[derive(Clone, Copy, Debug)]
@@ -70,7 +70,24 @@ pub fn with<R>(f: impl FnOnce(&mut Description) -> R) -> Option<R> {
     Some(f(unsafe { &mut *CURRENT.0.get() }))
 }
 
-/// A fresh object number.
+/// A fresh object number: unique in the computation, since no two of its processes have one pid.
 pub fn new_object() -> u64 {
-    OBJECTS.fetch_add(1, Ordering::Relaxed)
+    (sys::pid() as u64) << 32 | OBJECTS.fetch_add(1, Ordering::Relaxed)
+}
+
+static NEIGHBOURS: AtomicPtr<Vec<i32>> = AtomicPtr::new(std::ptr::null_mut());
+
+/// Notes who takes part in the generation on this host.
+pub fn set_neighbours(pids: Vec<i32>) {
+    let old = NEIGHBOURS.swap(Box::into_raw(Box::new(pids)), Ordering::AcqRel);
+    if !old.is_null() {
+        // SAFETY: came from `Box::into_raw`; only the checkpoint thread, the caller, reads the list.
+        drop(unsafe { Box::from_raw(old) });
+    }
+}
+
+/// Real pids of the processes on this host that take part, ascending; this one's among them.
+pub fn neighbours() -> &'static [i32] {
+    // SAFETY: stays until the next generation sets another list.
+    unsafe { NEIGHBOURS.load(Ordering::Acquire).as_ref() }.map_or(&[], |n| &n[..])
 }

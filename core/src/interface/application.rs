@@ -75,7 +75,9 @@ pub extern "C" fn dmtcp_is_enabled() -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_checkpoint() -> c_int {
     if hold::is_held_here() || super::hooks::is_hook_thread() {
-        log::tell("dmtcp_checkpoint was called between dmtcp_disable_ckpt and dmtcp_enable_ckpt: there is no checkpoint");
+        log::tell(
+            "dmtcp_checkpoint was called between dmtcp_disable_ckpt and dmtcp_enable_ckpt: there is no checkpoint",
+        );
         return FAILED;
     }
     'request: loop {

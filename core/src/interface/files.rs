@@ -97,7 +97,9 @@ pub extern "C" fn dmtcp_set_ckpt_dir(path: *const c_char) -> c_int {
     let chosen = choose_directory(path);
     if let Err(reason) = &chosen {
         let name = String::from_utf8_lossy(path);
-        log::tell(&format!("the checkpoint directory {name} cannot be used: {reason}; images go where they went before"));
+        log::tell(&format!(
+            "the checkpoint directory {name} cannot be used: {reason}; images go where they went before"
+        ));
     }
     hold::release();
     if chosen.is_ok() { PRESENT } else { NOT_PRESENT }

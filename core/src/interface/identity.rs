@@ -41,9 +41,10 @@ pub extern "C" fn dmtcp_get_computation_id() -> UniqueId {
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_get_coord_id() -> UniqueId {
     let Some(standing) = news::standing() else { return UniqueId::default() };
-    let hash = standing.host.bytes().fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| {
-        (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3)
-    });
+    let hash = standing
+        .host
+        .bytes()
+        .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     UniqueId { host: hash, time: u64::from(standing.port), pid: 0, generation: 0 }
 }
 

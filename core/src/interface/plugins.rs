@@ -140,6 +140,8 @@ pub extern "C" fn dmtcp_local_barrier(barrier: *const c_char) {
 fn pass_alone(barrier: *const c_char) {
     if news::peers() > 1 && config::config().is_some() {
         let name = String::from_utf8_lossy(text(barrier).unwrap_or_default()).into_owned();
-        log::tell(&format!("barrier '{name}' of a plugin was passed at once: named barriers do not wait for other processes yet"));
+        log::tell(&format!(
+            "barrier '{name}' of a plugin was passed at once: named barriers do not wait for other processes yet"
+        ));
     }
 }

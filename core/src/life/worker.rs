@@ -120,6 +120,7 @@ impl Worker {
             restarted,
             checkpoint_dir: self.checkpoint_dir.clone(),
             interval: config::config().map_or(0, |c| c.interval),
+            keep: config::config().map_or(1, |c| c.keep),
         };
         let gone = "the coordinator closed the connection instead of admitting this process".to_owned();
         link.send(&FromClient::Join(join)).map_err(|_| gone.clone())?;
@@ -162,10 +163,13 @@ impl Worker {
     pub fn pass(&mut self, generation: u64, barrier: Barrier, limit: i32) -> Result<(), String> {
         loop {
             match self.receive(limit) {
-                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes })
+                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours })
                     if (g, b) == (generation, barrier) =>
                 {
                     self.peers = processes;
+                    if barrier == Barrier::Suspended {
+                        crate::host::description::set_neighbours(neighbours);
+                    }
                     return Ok(());
                 }
                 Ok(FromCoordinator::Abort { reason, .. }) => return Err(reason),

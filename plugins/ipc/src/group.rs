@@ -52,9 +52,14 @@ impl Entry {
         flags(&self.info) & libc::O_CLOEXEC != 0
     }
 
+    /// Access mode and status flags, as F_GETFL gives them.
+    pub fn status(&self) -> i32 {
+        flags(&self.info) & !libc::O_CLOEXEC
+    }
+
     /// What must be equal for two numbers to be one description. Nothing in it may change between two looks: so not the
     /// whole of fdinfo, where timers count down.
-    fn likeness(&self) -> (&[u8], i32, [Option<&str>; 4]) {
+    pub fn likeness(&self) -> (&[u8], i32, [Option<&str>; 4]) {
         let fields = ["pos", "mnt_id", "ino", "eventfd-id"].map(|n| field(&self.info, n));
         (&self.link, flags(&self.info) & !libc::O_CLOEXEC, fields)
     }

@@ -4,6 +4,7 @@
 //! |---|---|
 //! | [`broker`] | the application's descriptor numbers: who they are, who saves them (service `descriptors`) |
 //! | [`group`] | which numbers are one open file description |
+//! | [`neighbours`] | what other processes of the computation hold |
 //! | [`pipes`] | pipes and FIFOs, bytes in flight included |
 //! | [`shared_memory`] | MAP_SHARED memory without a file |
 //! | [`signals`] | F_SETOWN, F_SETSIG, O_ASYNC |
@@ -15,6 +16,7 @@
 
 mod broker;
 mod group;
+mod neighbours;
 mod pipes;
 mod restart;
 mod shared_memory;
@@ -36,6 +38,7 @@ plugin! {
 
 hook!(PreCheckpoint, broker::run);
 hook!(PreCheckpoint, priority: 10, shared_memory::describe);
+hook!(PreCheckpoint, priority: 20, neighbours::describe);
 hook!(Resume, kept::release);
 hook!(Restart, kept::release);
 hook!(Restart, priority: 10, signals::restore);

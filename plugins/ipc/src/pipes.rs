@@ -1,10 +1,12 @@
-//! Pipes and FIFOs that only this process holds: both ends here, or the other end gone for good.
+//! Pipes and FIFOs that only this computation holds: both ends here or in a neighbour, or the other end gone for good.
 //!
 //! Bytes in flight are looked at, never consumed: tee(2) copies the whole pipe into a spare one of the same capacity, the
-//! spare is read. Packet borders survive that. A pipe whose other end somebody else holds is not ours to save: the plugin
-//! for files gets it as inherited stdio, or nobody.
+//! spare is read. Packet borders survive that. Every process that holds an end describes it, those with a reading end the bytes too;
+//! the restart half puts together what belongs to one pipe. A pipe whose other end a stranger holds is not ours to save:
+//! the plugin for files gets it as inherited stdio, or nobody.
 
 use crate::broker::Description;
+use crate::neighbours;
 use crate::state::{End, Fifo, Pipe, Pipes};
 use dmtcp_plugin_api::core::{Core, core};
 use dmtcp_plugin_api::descriptors::{Claimer, Descriptor};
@@ -36,16 +38,19 @@ impl Held {
 #[derive(Debug, Default)]
 struct State {
     held: Vec<Held>,
+    /// Ends that neighbours hold; looked up when the first pipe needs it.
+    elsewhere: Option<Vec<(Vec<u8>, i32)>>,
     section: Pipes,
 }
 
-static STATE: Round<State> = Round::new(State { held: Vec::new(), section: Pipes { pipes: Vec::new() } });
+static STATE: Round<State> =
+    Round::new(State { held: Vec::new(), elsewhere: None, section: Pipes { pipes: Vec::new() } });
 
 /// Notes which ends there are.
 pub fn begin_round(descriptions: &[Description]) {
     let pipes = descriptions.iter().filter(|d| is_pipe(d.stat.st_mode, d.flags));
     let held = pipes.map(|d| Held { identity: d.identity(), number: d.group.entry.number, flags: d.flags }).collect();
-    STATE.with(|state| *state = State { held, section: Pipes::default() });
+    STATE.with(|state| *state = State { held, ..State::default() });
 }
 
 /// Whether it is an end of a pipe, not just a name for one.
@@ -74,7 +79,10 @@ extern "C" fn claim(d: &Descriptor) -> bool {
                 core.copy_descriptor(number).ok().and_then(|c| sys::ready(c.number(), events).ok()).unwrap_or(0)
             };
             if !is_private(&held, poll) {
-                return false;
+                let elsewhere = state.elsewhere.get_or_insert_with(|| neighbours::pipe_ends(core));
+                if !is_met(&held, d.link(), elsewhere) {
+                    return false;
+                }
             }
             let end = End { object: d.object, flags: d.flags };
             if let Some(pipe) = state.section.pipes.iter_mut().find(|p| p.identity == identity) {
@@ -110,6 +118,15 @@ fn is_private(held: &[Held], poll: impl Fn(i32, i16) -> i16) -> bool {
         (None, Some(writer)) => poll(writer.number, libc::POLLOUT) & libc::POLLERR != 0 && writer.number > 2,
         (None, None) => false,
     }
+}
+
+/// Whether a neighbour holds the end that this process does not.
+fn is_met(held: &[Held], link: &[u8], elsewhere: &[(Vec<u8>, i32)]) -> bool {
+    let reads = held.iter().any(|h| h.end().reads());
+    elsewhere.iter().filter(|(other, _)| other == link).any(|(_, flags)| {
+        let end = End { object: 0, flags: *flags };
+        if reads { end.writes() } else { end.reads() }
+    })
 }
 
 /// Looks at a pipe: capacity, bytes in flight.
@@ -187,6 +204,15 @@ mod tests {
         assert!(is_private(&[held(0, libc::O_RDONLY)], |_, _| libc::POLLHUP | libc::POLLIN));
         assert!(is_private(&[held(4, libc::O_WRONLY)], |_, _| libc::POLLERR));
         assert!(!is_private(&[held(1, libc::O_WRONLY)], |_, _| libc::POLLERR));
+    }
+
+    #[test]
+    fn a_neighbour_may_hold_the_other_end() {
+        let elsewhere = [(b"pipe:[7]".to_vec(), libc::O_WRONLY), (b"pipe:[8]".to_vec(), libc::O_RDONLY)];
+        assert!(is_met(&[held(0, libc::O_RDONLY)], b"pipe:[7]", &elsewhere));
+        assert!(!is_met(&[held(1, libc::O_WRONLY)], b"pipe:[7]", &elsewhere));
+        assert!(is_met(&[held(1, libc::O_WRONLY)], b"pipe:[8]", &elsewhere));
+        assert!(!is_met(&[held(1, libc::O_WRONLY)], b"pipe:[9]", &elsewhere));
     }
 
     #[test]

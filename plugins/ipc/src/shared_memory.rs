@@ -3,7 +3,7 @@
 //! /proc/PID/maps calls it `/dev/zero (deleted)`. After a restart the object is a memfd that no descriptor refers to, with
 //! a name of ours by which the next checkpoint knows it.
 
-use crate::state::SharedMemory;
+use crate::state::{SharedMemory, SharedObject};
 use dmtcp_plugin_api::content::Content;
 use dmtcp_plugin_api::core::{Core, Mapping};
 use std::collections::BTreeMap;
@@ -42,7 +42,8 @@ pub fn describe(core: Core) {
                 for mapping in &mappings {
                     core.claim_mapping(mapping.view.start, content.object, mapping.view.offset);
                 }
-                section.objects.push(content);
+                let identity = (first.view.dev_major, first.view.dev_minor, first.view.inode);
+                section.objects.push(SharedObject { identity, content });
             }
             Err(error) => core.fail(&format!(
                 "shared memory at {:#x}: its {size} bytes cannot be looked at: error {error}",

@@ -101,11 +101,41 @@ impl End {
     }
 }
 
+/// Section [`Shared::SECTION`], in the image of one process for all of a host.
+#[derive(Debug, Default, Serialize, Deserialize)]
+pub struct Shared {
+    /// Each one open file description that more than one process holds.
+    pub groups: Vec<Vec<Holder>>,
+}
+
+impl Shared {
+    /// Name of the section.
+    pub const SECTION: &str = "shared";
+}
+
+/// A descriptor number of a process.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
+pub struct Holder {
+    /// The process.
+    pub pid: i32,
+    /// Its number.
+    pub number: i32,
+}
+
 /// Section [`SharedMemory::SECTION`]: shared memory without a file.
 #[derive(Debug, Default, Serialize, Deserialize)]
 pub struct SharedMemory {
     /// One entry per object.
-    pub objects: Vec<Content>,
+    pub objects: Vec<SharedObject>,
+}
+
+/// Shared memory that one or more processes map.
+#[derive(Debug, Clone, Default, Serialize, Deserialize)]
+pub struct SharedObject {
+    /// Device (major, minor) and inode while it was saved; only tells objects apart.
+    pub identity: (u32, u32, u64),
+    /// What the process sees of it.
+    pub content: Content,
 }
 
 impl SharedMemory {

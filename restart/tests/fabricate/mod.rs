@@ -107,6 +107,7 @@ impl Sink for FileSink<'_> {
 pub struct Fabric {
     directory: PathBuf,
     data: Vec<u8>,
+    summed: usize,
     threads: usize,
     first_ended: bool,
     wrong_sum: bool,
@@ -145,6 +146,7 @@ impl Fabric {
         Self {
             directory,
             data: Vec::new(),
+            summed: usize::MAX,
             threads: 1,
             first_ended: false,
             wrong_sum: false,
@@ -163,6 +165,12 @@ impl Fabric {
         self.data = std::iter::repeat_with(word).take(length / 8).flatten().collect();
         let third = length / 3;
         self.data[third..third + third / 2].fill(0);
+        self
+    }
+
+    /// Of which each thread adds up only so many.
+    pub fn summed(mut self, length: usize) -> Self {
+        self.summed = length;
         self
     }
 
@@ -212,14 +220,15 @@ impl Fabric {
         if self.image().exists() {
             return;
         }
-        let words = self.data.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
+        let summed = &self.data[..self.summed.min(self.data.len())];
+        let words = summed.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
         let sum = words.fold(0u64, u64::wrapping_add).wrapping_add(u64::from(self.wrong_sum));
         let mut slots = Vec::new();
         let mut threads = Vec::new();
         let teller = usize::from(self.first_ended);
         for index in 0..self.threads {
             let slot = SLOTS + (slots.len() * 8) as u64;
-            slots.extend([DATA, (self.data.len() / 8) as u64, sum, u64::from(index == teller)]);
+            slots.extend([DATA, (summed.len() / 8) as u64, sum, u64::from(index == teller)]);
             let role = if index == 0 && self.first_ended { 2 } else { 0 };
             threads.push(Thread { tid: PID + index as i32, role, slot, name: [0; 16] });
         }
@@ -312,7 +321,7 @@ impl Fabric {
         Command::new(env!("CARGO_BIN_EXE_dmtcp_restart")).args(arguments).output().unwrap()
     }
 
-    /// Restarts the image; the time is from the start to the process' end, without its own adding up.
+    /// Restarts the image; the time is from the start to the process' end.
     pub fn timed(&self, flags: &[&str]) -> (Output, std::time::Duration) {
         self.write();
         let before = std::time::Instant::now();

@@ -53,7 +53,7 @@ impl RestartHalf for Half {
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
         for object in &section(host, index)?.objects {
-            place::place(object).map_err(|e| format!("{}: {e}", describe(object)))?;
+            place::place(host, object).map_err(|e| format!("{}: {e}", describe(object)))?;
         }
         Ok(())
     }

@@ -2,14 +2,21 @@
 
 use crate::restart::checked;
 use crate::state::{Kind, Object, Watched};
+use dmtcp_plugin_api::restart::Host;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
 
 /// Works in the calling process. The error completes a sentence.
-pub fn place(object: &Object) -> Result<(), String> {
+pub fn place(host: &Host<'_>, object: &Object) -> Result<(), String> {
     match &object.kind {
         Kind::Watch(watched) => {
             for entry in watched {
-                watch(object.number(), entry).map_err(|e| format!("cannot watch fd {} again: {e}", entry.number))?;
+                match watch(object.number(), entry) {
+                    // What no plugin could restore is a file now, which cannot be watched.
+                    Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
+                        host.warn(&format!("fd {}: fd {} cannot be watched any more", object.number(), entry.number));
+                    }
+                    watched => watched.map_err(|e| format!("cannot watch fd {} again: {e}", entry.number))?,
+                }
             }
             Ok(())
         }

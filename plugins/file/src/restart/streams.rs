@@ -23,7 +23,7 @@ pub fn terminal(host: &Host<'_>, wanted: &Open) -> Result<OwnedFd, String> {
     if let Ok(tty) = open::raw(Path::new("/dev/tty"), open::flags_for(wanted.flags), 0) {
         return Ok(tty);
     }
-    if let Some(stream) = streams().filter_map(|n| host.inherited(n)).last() {
+    if let Some(stream) = streams().filter_map(|n| host.inherited(n)).next_back() {
         return duplicate(stream, wanted);
     }
     host.warn(&format!("{}: dmtcp_restart has no terminal; /dev/null stands in", describe(wanted)));

@@ -7,7 +7,7 @@ mod memory;
 mod pipes;
 
 use crate::NAME;
-use crate::state::{Descriptors, Pipes, SharedMemory};
+use crate::state::{Descriptors, Pipes, Shared, SharedMemory};
 use dmtcp_plugin_api::restart::{Host, RestartHalf};
 use std::fs::OpenOptions;
 use std::io;
@@ -46,19 +46,24 @@ impl RestartHalf for Half {
     }
 
     fn create(&self, host: &Host<'_>) -> Result<(), String> {
+        let mut pipes = Vec::new();
+        let mut memory = Vec::new();
         for index in 0..host.process_count() {
-            for pipe in &section::<Pipes>(host, index, Pipes::SECTION)?.pipes {
-                pipes::create(host, index, pipe)?;
-            }
-            for content in &section::<SharedMemory>(host, index, SharedMemory::SECTION)?.objects {
-                memory::create(host, index, content)?;
-            }
+            let found = section::<Pipes>(host, index, Pipes::SECTION)?.pipes;
+            pipes.extend(found.into_iter().map(|pipe| (index, pipe)));
+            let found = section::<SharedMemory>(host, index, SharedMemory::SECTION)?.objects;
+            memory.extend(found.into_iter().map(|object| (index, object)));
         }
-        Ok(())
+        for (index, pipe) in pipes::put_together(pipes) {
+            pipes::create(host, index, &pipe)?;
+        }
+        memory::create(host, memory)
     }
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
-        place(host, &section(host, index, Descriptors::SECTION)?)
+        let mut table: Descriptors = section(host, index, Descriptors::SECTION)?;
+        unite(host, index, &mut table)?;
+        place(host, &table)
     }
 
     fn explain(&self, host: &Host<'_>, index: u32) -> String {
@@ -80,11 +85,34 @@ impl RestartHalf for Half {
             let bytes = pipe.blob.as_ref().and_then(|b| host.blob(index, b)).map_or(0, |b| b.length);
             out += &format!("  pipe: {} ends, {bytes} of {} bytes in flight\n", pipe.ends.len(), pipe.capacity);
         }
-        for content in &memory.objects {
-            out += &format!("  shared memory: {} bytes\n", content.size);
+        for object in &memory.objects {
+            out += &format!("  shared memory: {} bytes\n", object.content.size);
         }
         out
     }
+}
+
+/// Lets descriptors that were one open file description with another process's be that one: each group's first holder's.
+fn unite(host: &Host<'_>, index: u32, table: &mut Descriptors) -> Result<(), String> {
+    let count = host.process_count();
+    let pid_of = |index: u32| host.process(index).map_or(0, |p| p.pid);
+    let own = pid_of(index);
+    let mut shared = Shared::default();
+    for index in 0..count {
+        shared.groups.extend(section::<Shared>(host, index, Shared::SECTION)?.groups);
+    }
+    for group in &shared.groups {
+        let (Some(first), true) = (group.first(), group.iter().any(|h| h.pid == own)) else { continue };
+        let Some(holder) = (0..count).find(|index| pid_of(*index) == first.pid) else { continue };
+        let theirs: Descriptors = section(host, holder, Descriptors::SECTION)?;
+        let Some(object) = theirs.numbers.iter().find(|n| n.number == first.number).map(|n| n.object) else { continue };
+        for number in &mut table.numbers {
+            if group.iter().any(|h| h.pid == own && h.number == number.number) {
+                number.object = object;
+            }
+        }
+    }
+    Ok(())
 }
 
 /// Puts the numbers of a table where they were in the calling process.

@@ -37,6 +37,26 @@ pub fn missing(pipe: &Pipe) -> Option<String> {
     }
 }
 
+/// Puts what several processes say of one pipe together: all ends, and the bytes of the first that saw them. The number is
+/// that of the process whose blob they are.
+pub fn put_together(said: Vec<(u32, Pipe)>) -> Vec<(u32, Pipe)> {
+    let mut whole: Vec<(u32, Pipe)> = Vec::new();
+    for (index, pipe) in said {
+        let Some((owner, known)) = whole.iter_mut().find(|(_, p)| p.identity == pipe.identity) else {
+            whole.push((index, pipe));
+            continue;
+        };
+        known.ends.extend(pipe.ends);
+        if known.blob.is_none() && pipe.blob.is_some() {
+            (*owner, known.blob) = (index, pipe.blob);
+        }
+        if known.packets.is_empty() {
+            known.packets = pipe.packets;
+        }
+    }
+    whole
+}
+
 /// Makes one pipe.
 pub fn create(host: &Host<'_>, index: u32, pipe: &Pipe) -> Result<(), String> {
     let what = pipe.fifo.as_ref().map_or_else(|| "a pipe".into(), |f| format!("FIFO {}", f.path));
