@@ -80,7 +80,7 @@ EXTERNC int checkpoint_is_pending(void) DMTCP_WEAK;
 /* ---- Part 2: plugins: events ------------------------------------------------------------------------------------- */
 
 /* Forward: in the order of --with-plugin; reverse: the other way round. Delivered in this version: INIT, EXIT, PRESUSPEND,
- * PRECHECKPOINT, RESUME, RESTART, RUNNING. */
+ * PRECHECKPOINT, RESUME, RESTART, RUNNING, and around fork(2) ATFORK_PREPARE, _PARENT (also if it failed), _CHILD. */
 typedef enum eDmtcpEvent {
   DMTCP_EVENT_INIT,             /* forward; the process has joined, main() has not begun */
   DMTCP_EVENT_EXIT,             /* reverse; by exit(3) or return from main */

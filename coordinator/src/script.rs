@@ -155,6 +155,7 @@ mod tests {
             host: "h".into(),
             process: 1,
             restarted: None,
+            member_of: None,
             checkpoint_dir: "/".into(),
             interval: 0,
             keep: 1,

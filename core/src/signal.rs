@@ -64,6 +64,12 @@ pub fn set_mask(mask: u64) -> u64 {
     old
 }
 
+/// Lets the calling thread take our signal.
+pub fn unblock() {
+    let before = set_mask(u64::MAX);
+    set_mask(before & !bit());
+}
+
 /// What the application believes to have set for our number. Handler, flags and mask are separate words: a reader may see
 /// a change half done, as with any two threads that race sigaction against a delivery.
 struct Believed {

@@ -68,6 +68,15 @@ pub struct LaunchFlags {
     /// Change environment variables at restart as dmtcp_env.txt in the checkpoint directory says
     #[arg(long)]
     pub modify_env: bool,
+    /// Translate paths as DMTCP_PATH_MAPPING=OLD:NEW[;OLD:NEW...] says, here and at restart; setting it is enough
+    #[arg(long)]
+    pub pathvirt: bool,
+    /// Keep every checkpoint, each in a directory of its own [env: DMTCP_UNIQUE_CKPT_PLUGIN]
+    #[arg(long, overrides_with = "disable_unique_checkpoint_filenames")]
+    pub enable_unique_checkpoint_filenames: bool,
+    /// A checkpoint replaces the one before (this is the default)
+    #[arg(long, overrides_with = "enable_unique_checkpoint_filenames")]
+    pub disable_unique_checkpoint_filenames: bool,
     /// Show the plugins that come with this program
     #[arg(long)]
     pub list_plugins: bool,
@@ -159,6 +168,12 @@ impl LaunchFlags {
     pub fn is_enabled(&self, name: &str) -> bool {
         match name {
             "modify-env" => self.modify_env,
+            "path-virt" => self.pathvirt || flags::text(&["DMTCP_PATH_MAPPING"]).is_some(),
+            "unique-ckpt" if self.disable_unique_checkpoint_filenames => false,
+            "unique-ckpt" => {
+                self.enable_unique_checkpoint_filenames
+                    || flags::text(&["DMTCP_UNIQUE_CKPT_PLUGIN"]).is_some_and(|value| value == "1")
+            }
             _ => false,
         }
     }

@@ -33,11 +33,23 @@ pub const BUILT_IN: [BuiltIn; 5] = [
 ];
 
 /// Plugins that come with this program and are loaded only if a flag asks for them.
-pub const OPTIONAL: [BuiltIn; 1] = [BuiltIn {
-    name: "modify-env",
-    file: "libdmtcp_modify_env.so",
-    about: "--modify-env: variables from dmtcp_env.txt at restart",
-}];
+pub const OPTIONAL: [BuiltIn; 3] = [
+    BuiltIn {
+        name: "modify-env",
+        file: "libdmtcp_modify_env.so",
+        about: "--modify-env: variables from dmtcp_env.txt at restart",
+    },
+    BuiltIn {
+        name: "path-virt",
+        file: "libdmtcp_path_virt.so",
+        about: "--pathvirt: paths as DMTCP_PATH_MAPPING says",
+    },
+    BuiltIn {
+        name: "unique-ckpt",
+        file: "libdmtcp_unique_ckpt.so",
+        about: "a directory for each checkpoint",
+    },
+];
 
 /// Why there are no libraries.
 #[derive(Debug, thiserror::Error)]

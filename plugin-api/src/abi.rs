@@ -211,4 +211,9 @@ pub struct CoreApi {
     /// Real pids of the processes on this host that take part in the generation, ascending, the own one among them: fills
     /// the array, returns how many there are.
     pub neighbours: extern "C" fn(into: *mut i32, room: usize) -> usize,
+    /// Number of the generation under way, or of the last one; 0: there was none.
+    pub generation: extern "C" fn() -> u64,
+    /// Chooses the directory of the next image, at PRECHECKPOINT of this one; created if it is not there. False: it
+    /// cannot be, and the user has been told.
+    pub set_checkpoint_directory: extern "C" fn(*const u8, usize) -> bool,
 }

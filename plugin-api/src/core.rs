@@ -223,6 +223,17 @@ impl Core {
         read_text(|into, room| (self.api.checkpoint_directory)(into, room))
     }
 
+    /// Chooses the directory of the next image, at PRECHECKPOINT of this one; created if it is not there. False: it cannot
+    /// be, and the user has been told.
+    pub fn set_checkpoint_directory(&self, path: &[u8]) -> bool {
+        (self.api.set_checkpoint_directory)(path.as_ptr(), path.len())
+    }
+
+    /// Number of the generation under way, or of the last one; 0: there was none.
+    pub fn generation(&self) -> u64 {
+        (self.api.generation)()
+    }
+
     /// Says a sentence to the user, on the application's standard error, and to the log.
     pub fn tell(&self, text: &str) {
         let text = format!("plugin {}: {text}", self.plugin);

@@ -78,6 +78,9 @@ pub struct Join {
     pub process: u128,
     /// Set after a restart: the computation that the process belongs to, and the generation it comes from.
     pub restarted: Option<(ComputationId, u64)>,
+    /// Set when the coordinator before is gone: the computation that the process has been a member of, and the last
+    /// generation that it took part in.
+    pub member_of: Option<(ComputationId, u64)>,
     /// Where its images go; absolute.
     pub checkpoint_dir: String,
     /// Checkpoint interval that the launch asked for, in seconds; 0: none.

@@ -20,8 +20,8 @@ static char *map(void *at, size_t size, int prot, int flags) {
   return p;
 }
 
-/* Whether the flags of the mapping that holds `inside` contain `flag`. */
-static int has_flag(const void *inside, const char *flag) {
+/* Whether the flags of the mapping that holds `inside` contain `flag`, by one reading. */
+static int read_flag(const void *inside, const char *flag) {
   FILE *maps = fopen("/proc/self/smaps", "r");
   char line[512];
   int here = 0, found = -1;
@@ -32,6 +32,13 @@ static int has_flag(const void *inside, const char *flag) {
     if (here && strncmp(line, "VmFlags:", 8) == 0) found = strstr(line, flag) != NULL;
   }
   fclose(maps);
+  return found;
+}
+
+/* A reading that was cut in two by a restart tells nothing: the text of the file is that of another process. */
+static int has_flag(const void *inside, const char *flag) {
+  int found = 0;
+  for (int i = 0; i < 3 && found != 1; i++) found = read_flag(inside, flag);
   return found;
 }
 

@@ -10,7 +10,7 @@ fail() {
     exit 1
 }
 # Numbers in the log of a run.
-numbers() { grep -x '[0-9]*' "$1.log"; }
+numbers() { grep -sx '[0-9]*' "$1.log"; }
 last() { numbers "$1" | tail -n 1; }
 # Wait until run $1 has counted beyond $2.
 beyond() {

@@ -317,6 +317,11 @@ impl Computation {
             Activity::Ending(_) => self.refuse(client, "the computation is being killed"),
             Activity::Restart(_) => self.held.push_back((client, join)),
             Activity::Generation(generation) if generation.holds_joiners() => self.held.push_back((client, join)),
+            Activity::Running | Activity::Generation(_) if self.is_of_another(&join) => self.refuse(
+                client,
+                "another computation has begun here since its coordinator ended; \
+                 when that is over, the process will be welcome",
+            ),
             Activity::Running | Activity::Generation(_) => {
                 self.welcome(client, join, now);
                 self.ask_to_suspend(client, now);
@@ -333,6 +338,15 @@ impl Computation {
             self.committed = 0;
             self.asked_interval = 0;
             self.interval = self.settings.interval;
+            if let Some((computation, generation)) = join.member_of {
+                // Its coordinator has ended; the computation goes on with this one.
+                self.id = Some(computation);
+                self.last_generation = generation;
+                self.committed = generation;
+            }
+        }
+        if let Some((_, generation)) = join.member_of {
+            self.last_generation = self.last_generation.max(generation);
         }
         let computation = match self.id {
             Some(id) => id,
@@ -354,6 +368,11 @@ impl Computation {
             self.schedule(now);
         }
         self.send(client, FromCoordinator::Welcome { computation, peers: self.workers.len() as u32 });
+    }
+
+    /// Whether a process that has lost its coordinator belongs to another computation than those that are here.
+    fn is_of_another(&self, join: &Join) -> bool {
+        !self.workers.is_empty() && join.member_of.is_some_and(|(computation, _)| self.id != Some(computation))
     }
 
     /// Whether the first to join is one that has just left: it has executed another program.

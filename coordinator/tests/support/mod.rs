@@ -270,6 +270,7 @@ pub fn join(virtual_pid: i32, checkpoint_dir: &Path) -> Join {
         host: "here".into(),
         process: virtual_pid as u128 + 0x1000,
         restarted: None,
+        member_of: None,
         checkpoint_dir: checkpoint_dir.to_str().unwrap().into(),
         interval: 0,
         keep: 1,

@@ -134,6 +134,14 @@ extern "C" fn checkpoint_directory(into: *mut c_char, room: usize) -> isize {
     interface::files::directory().map_or(-1, |directory| give(directory.as_bytes(), into, room))
 }
 
+extern "C" fn generation() -> u64 {
+    interface::news::snapshot().captured
+}
+
+extern "C" fn set_checkpoint_directory(path: *const u8, length: usize) -> bool {
+    interface::files::choose_directory(bytes(path, length))
+}
+
 extern "C" fn tell(text: *const u8, length: usize) {
     log::tell(&string(text, length));
 }

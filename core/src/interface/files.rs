@@ -53,8 +53,17 @@ pub fn publish_directory(directory: &str) {
     DIRECTORY.publish(directory.into());
 }
 
-/// Takes a directory for the next images; created if it is not there.
-fn choose_directory(path: &[u8]) -> Result<(), String> {
+/// Takes a directory for the next images; created if it is not there. False: it cannot be, and the user has been told.
+pub fn choose_directory(path: &[u8]) -> bool {
+    let chosen = try_directory(path);
+    if let Err(reason) = &chosen {
+        let name = String::from_utf8_lossy(path);
+        log::tell(&format!("the checkpoint directory {name} cannot be used: {reason}; images go where they went before"));
+    }
+    chosen.is_ok()
+}
+
+fn try_directory(path: &[u8]) -> Result<(), String> {
     let path = String::from_utf8(path.to_vec()).map_err(|_| "its name is not UTF-8".to_owned())?;
     let absolute = if path.starts_with('/') {
         path
@@ -95,14 +104,8 @@ pub extern "C" fn dmtcp_set_ckpt_dir(path: *const c_char) -> c_int {
     }
     hold::hold();
     let chosen = choose_directory(path);
-    if let Err(reason) = &chosen {
-        let name = String::from_utf8_lossy(path);
-        log::tell(&format!(
-            "the checkpoint directory {name} cannot be used: {reason}; images go where they went before"
-        ));
-    }
     hold::release();
-    if chosen.is_ok() { PRESENT } else { NOT_PRESENT }
+    if chosen { PRESENT } else { NOT_PRESENT }
 }
 
 /// Path of the image that the next checkpoint writes.

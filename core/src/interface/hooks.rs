@@ -12,10 +12,10 @@
 //! given up; the threads go on, the hook comes to its end, and events that were due meanwhile follow in their order.
 
 use super::plugins;
-use crate::{config, signal, threads};
+use crate::{config, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
-use std::ffi::{c_int, c_void};
+use std::ffi::c_void;
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// How long the hooks of one event may take, in nanoseconds.
@@ -29,40 +29,21 @@ static THREAD: AtomicI32 = AtomicI32::new(0);
 /// Futex word: a bit for each event whose hooks have not run yet, by its number.
 static DUE: AtomicU32 = AtomicU32::new(0);
 
-unsafe extern "C" {
-    fn pthread_attr_init(attributes: *mut libc::pthread_attr_t) -> c_int;
-    fn pthread_attr_setstacksize(attributes: *mut libc::pthread_attr_t, size: usize) -> c_int;
-    fn pthread_attr_setdetachstate(attributes: *mut libc::pthread_attr_t, state: c_int) -> c_int;
-    fn pthread_create(
-        thread: *mut libc::pthread_t,
-        attributes: *const libc::pthread_attr_t,
-        start: extern "C" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) -> c_int;
-}
-
 /// Starts the thread.
 pub fn start() -> Result<(), String> {
     let ours = config::config().map_or(0, |c| 1u64 << (c.signal - 1));
-    // The new thread inherits the mask that is set here.
-    let before = signal::set_mask(!(LIBC_SIGNALS | ours));
-    // SAFETY: the attributes are initialised before use.
-    let result = unsafe {
-        let mut attributes = std::mem::zeroed();
-        let mut thread = 0;
-        pthread_attr_init(&raw mut attributes);
-        pthread_attr_setstacksize(&raw mut attributes, STACK);
-        pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        pthread_create(&raw mut thread, &raw const attributes, serve, std::ptr::null_mut())
-    };
-    signal::set_mask(before);
-    if result != 0 {
-        return Err(format!("the thread for hooks of C plugins cannot be started (errno {result})"));
-    }
+    threads::spawn::spawn(serve, 0, STACK, !(LIBC_SIGNALS | ours))
+        .map_err(|e| format!("the thread for hooks of C plugins cannot be started (errno {e})"))?;
     while THREAD.load(Ordering::Acquire) == 0 {
         let _ = sys::futex_wait(THREAD.as_ptr().cast(), 0, None);
     }
     Ok(())
+}
+
+/// In a fork's child: the thread is not there. True: it was in the parent.
+pub fn after_fork() -> bool {
+    DUE.store(0, Ordering::Release);
+    THREAD.swap(0, Ordering::AcqRel) != 0
 }
 
 extern "C" fn serve(_: *mut c_void) -> *mut c_void {

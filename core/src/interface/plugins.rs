@@ -16,7 +16,17 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const API_VERSION: &[u8] = b"4";
 const ROOM: usize = 64;
 
+/// Events of a fork that only C plugins know.
+const ATFORK_PREPARE: c_int = 4;
+/// See [`ATFORK_PREPARE`].
+const ATFORK_PARENT: c_int = 5;
+
 unsafe extern "C" {
+    fn pthread_atfork(
+        prepare: Option<extern "C" fn()>,
+        parent: Option<extern "C" fn()>,
+        child: Option<extern "C" fn()>,
+    ) -> c_int;
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
@@ -84,20 +94,39 @@ pub fn load() -> Result<(), String> {
         first();
     }
     if !registered().is_empty() {
+        // Behind our own handlers: the child is a member when its hooks run.
+        // SAFETY: the functions are of the type that libc wants and stay.
+        unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
         hooks::start()?;
         deliver(Event::Init);
     }
     Ok(())
 }
 
+extern "C" fn before_fork() {
+    deliver_number(ATFORK_PREPARE, false);
+}
+
+extern "C" fn after_fork_in_parent() {
+    deliver_number(ATFORK_PARENT, true);
+}
+
+extern "C" fn after_fork_in_child() {
+    deliver_number(Event::AtforkChild as c_int, true);
+}
+
 /// Calls the hooks on the calling thread. Allocates nothing: threads may be stopped anywhere.
 pub fn deliver(event: Event) {
+    deliver_number(event as c_int, event.is_reverse());
+}
+
+fn deliver_number(event: c_int, reverse: bool) {
     let call = |descriptor: &Option<Descriptor>| {
         if let Some(hook) = descriptor.as_ref().and_then(|d| d.hook) {
-            hook(event as c_int, std::ptr::null_mut());
+            hook(event, std::ptr::null_mut());
         }
     };
-    if event.is_reverse() {
+    if reverse {
         registered().iter().rev().for_each(call);
     } else {
         registered().iter().for_each(call);
@@ -107,8 +136,8 @@ pub fn deliver(event: Event) {
 /// Sees to it that the hooks of an event run.
 pub fn event(event: Event) {
     let outcome = match event {
-        // Delivered by `load`: this one comes before the process has joined.
-        Event::Init => return,
+        // INIT and those of a fork are delivered at other moments, when the process has joined; the last is not for C.
+        Event::Init | Event::AtforkChild | Event::Placed => return,
         Event::Exit => return deliver(event),
         Event::PreCheckpoint => {
             super::settings::describe();

@@ -92,13 +92,15 @@ pub extern "C" fn in_child() {
     crate::host::event(Event::AtforkChild, std::ptr::null_mut());
     MEMBER.store(0, Ordering::Release);
     interface::hold::after_fork();
+    let has_hooks = interface::hooks::after_fork();
     if page == 0 {
         return;
     }
     settle(page, BEGUN);
     threads::slot::forget_all();
     MEMBER.store(sys::pid(), Ordering::Release);
-    if let Err(reason) = start_checkpoint_thread() {
+    let started = start_checkpoint_thread().and_then(|()| if has_hooks { interface::hooks::start() } else { Ok(()) });
+    if let Err(reason) = started {
         MEMBER.store(0, Ordering::Release);
         log::line(dmtcp_plugin_api::core::Level::Error, "core", &format!("a forked child stays outside: {reason}"));
     }

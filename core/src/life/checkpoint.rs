@@ -78,8 +78,15 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         Ok(Step::Written { file, message, child }) => {
             let path = message.path.clone();
             worker.send(&FromClient::Written(message));
-            let passed = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
-            passed.map(|()| (file, path.clone(), child)).map_err(|reason| (reason, path, true))
+            match worker.pass(generation, Barrier::Written, BARRIER_LIMIT) {
+                Ok(()) => Ok((file, path, child)),
+                Err(reason) => {
+                    if let Some(child) = child {
+                        child.kill();
+                    }
+                    Err((reason, path, true))
+                }
+            }
         }
         Err((reason, path)) => Err((reason, path, false)),
         Ok(Step::Restarted) => return Outcome::Restarted,
@@ -101,7 +108,10 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
             worker.send(&FromClient::Synced { generation });
         }
         Err((reason, path, known)) => {
-            let _ = sys::unlink(path.as_bytes());
+            // Without a word of the coordinator a written image may be part of a generation that it has decided on.
+            if !(known && worker.link.is_none()) {
+                let _ = sys::unlink(path.as_bytes());
+            }
             if known {
                 log::trace("core", &format!("generation {generation} is given up: {reason}"));
             } else {

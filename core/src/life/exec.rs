@@ -2,7 +2,7 @@
 //!
 //! The variables of [`CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
-//! popen, execl) take `environ`, which a restart brings up to date.
+//! popen, execl) take `environ`, which a restart brings up to date as far as there is room in it.
 //!
 //! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
 
@@ -58,7 +58,8 @@ pub fn note() {
     CURRENT.store(Box::leak(Box::new(Carried { entries, preload })), Ordering::Release);
 }
 
-/// After a restart: the coordinator and directories may be others. Changes the noted values and libc's `environ`.
+/// After a restart: the coordinator and directories may be others. Changes the noted values, and the program's own copies
+/// where the new value is not longer.
 pub fn renew(changes: &[(&str, String)]) {
     // SAFETY: leaked when it was stored.
     let Some(before) = (unsafe { CURRENT.load(Ordering::Acquire).as_ref() }) else { return };
@@ -73,14 +74,16 @@ pub fn renew(changes: &[(&str, String)]) {
     }
     let new: &'static Carried = Box::leak(Box::new(Carried { entries, preload: before.preload.clone() }));
     CURRENT.store(std::ptr::from_ref(new).cast_mut(), Ordering::Release);
-    // SAFETY: the application's threads are stopped; the array keeps its length, its new entries stay for ever.
+    // SAFETY: the application's threads are stopped. The strings are the program's (it may free them), so they are written
+    // in place, never made longer; the array is not touched.
     unsafe {
         let mut at = environ;
         while !at.is_null() && !(*at).is_null() {
             let old = CStr::from_ptr(*at).to_bytes();
-            let name = old.split(|&b| b == b'=').next().unwrap_or_default();
-            if let Some(entry) = new.entries.iter().find(|e| name == name_of(e.as_bytes())) {
-                *at = entry.as_ptr().cast_mut();
+            let renewed = new.entries.iter().find(|e| name_of(old) == name_of(e.as_bytes()));
+            if let Some(entry) = renewed.filter(|e| e.as_bytes().len() <= old.len() && e.as_bytes() != old) {
+                let bytes = entry.as_bytes_with_nul();
+                std::ptr::copy_nonoverlapping(bytes.as_ptr(), (*at).cast(), bytes.len());
             }
             at = at.add(1);
         }

@@ -48,15 +48,6 @@ pub fn libc_rseq_offset() -> Option<i64> {
 
 unsafe extern "C" {
     fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
-    fn pthread_attr_init(attributes: *mut libc::pthread_attr_t) -> c_int;
-    fn pthread_attr_setstack(attributes: *mut libc::pthread_attr_t, stack: *mut c_void, size: usize) -> c_int;
-    fn pthread_attr_setdetachstate(attributes: *mut libc::pthread_attr_t, state: c_int) -> c_int;
-    fn pthread_create(
-        thread: *mut libc::pthread_t,
-        attributes: *const libc::pthread_attr_t,
-        start: extern "C" fn(*mut c_void) -> *mut c_void,
-        argument: *mut c_void,
-    ) -> c_int;
     fn pthread_atfork(
         prepare: Option<extern "C" fn()>,
         parent: Option<extern "C" fn()>,
@@ -136,7 +127,10 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
 fn start_checkpoint_thread() -> Result<(), String> {
     let (stack, _) = dmtcp_plugin_api::arena::checkpoint_stack();
     JOINED.store(UNDERWAY, Ordering::Release);
-    start_thread(stack as u64)?;
+    threads::spawn::spawn(checkpoint_thread, stack as u64, STACK, CHECKPOINT_THREAD_MASK)
+        .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
+    // The application starts with our signal unblocked, whatever it inherited.
+    signal::unblock();
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     loop {
         match JOINED.load(Ordering::Acquire) {
@@ -156,27 +150,6 @@ fn start_checkpoint_thread() -> Result<(), String> {
 fn failure() -> String {
     // SAFETY: leaked by the checkpoint thread before it said that it failed.
     unsafe { FAILURE.load(Ordering::Acquire).as_ref() }.cloned().unwrap_or_default()
-}
-
-fn start_thread(stack: u64) -> Result<(), String> {
-    // The new thread inherits the mask that is set here.
-    let before = signal::set_mask(CHECKPOINT_THREAD_MASK);
-    // SAFETY: the attributes are initialised before use; the stack is a mapping of this size that stays for ever.
-    let result = unsafe {
-        let mut attributes = std::mem::zeroed();
-        let mut thread = 0;
-        pthread_attr_init(&raw mut attributes);
-        pthread_attr_setstack(&raw mut attributes, stack as *mut c_void, STACK);
-        pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        pthread_create(&raw mut thread, &raw const attributes, checkpoint_thread, stack as *mut c_void)
-    };
-    // The application starts with our signal unblocked, whatever it inherited.
-    let ours = config::config().map_or(0, |c| 1u64 << (c.signal - 1));
-    signal::set_mask(before & !ours);
-    if result != 0 {
-        return Err(format!("the checkpoint thread cannot be started (errno {result})"));
-    }
-    Ok(())
 }
 
 extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {

@@ -118,6 +118,7 @@ impl Worker {
             host: host_name(),
             process: self.process,
             restarted,
+            member_of: (self.computation != ComputationId::default()).then_some((self.computation, self.generation)),
             checkpoint_dir: self.checkpoint_dir.clone(),
             interval: config::config().map_or(0, |c| c.interval),
             keep: config::config().map_or(1, |c| c.keep),

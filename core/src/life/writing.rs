@@ -157,7 +157,8 @@ impl Child {
         }
     }
 
-    fn kill(&self) {
+    /// Ends it: the image is not wanted.
+    pub fn kill(&self) {
         // SAFETY: no memory is passed. The pid is not free before `ended` has reaped it.
         let _ = unsafe { sys::call(libc::SYS_kill as i32, [self.pid as usize, libc::SIGKILL as usize, 0, 0, 0, 0]) };
         let _ = self.ended(0);

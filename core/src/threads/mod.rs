@@ -14,6 +14,7 @@ mod handler;
 mod pending;
 mod rewind;
 pub mod slot;
+pub mod spawn;
 pub mod stop;
 
 pub use handler::{RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread};

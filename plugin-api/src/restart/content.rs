@@ -47,7 +47,9 @@ impl Content {
     /// Gives an object that is open for writing the size and the bytes that the image of process `index` has for it.
     pub fn fill(&self, host: &Host<'_>, index: u32, into: BorrowedFd<'_>) -> Result<(), String> {
         let file = borrowed(into);
-        file.set_len(self.size).map_err(|e| format!("cannot make it {} bytes long: {e}", self.size))?;
+        // Another process may have seen more of it, and filled that in already.
+        let grown = file.metadata().and_then(|m| if m.len() < self.size { file.set_len(self.size) } else { Ok(()) });
+        grown.map_err(|e| format!("cannot make it {} bytes long: {e}", self.size))?;
         for run in &self.runs {
             let name = self.blob(run);
             let blob = host.blob(index, &name).ok_or_else(|| format!("the image has no blob '{name}'"))?;

@@ -1,0 +1,43 @@
+//! Threads of ours: real pthreads, made by libc, so that libc's own bookkeeping (setuid, cancellation, dl_iterate_phdr)
+//! knows them.
+
+use crate::signal;
+use std::ffi::{c_int, c_void};
+
+/// What a thread runs.
+pub type Body = extern "C" fn(*mut c_void) -> *mut c_void;
+
+unsafe extern "C" {
+    fn pthread_attr_init(attributes: *mut libc::pthread_attr_t) -> c_int;
+    fn pthread_attr_setstack(attributes: *mut libc::pthread_attr_t, stack: *mut c_void, size: usize) -> c_int;
+    fn pthread_attr_setstacksize(attributes: *mut libc::pthread_attr_t, size: usize) -> c_int;
+    fn pthread_attr_setdetachstate(attributes: *mut libc::pthread_attr_t, state: c_int) -> c_int;
+    fn pthread_create(
+        thread: *mut libc::pthread_t,
+        attributes: *const libc::pthread_attr_t,
+        body: Body,
+        argument: *mut c_void,
+    ) -> c_int;
+}
+
+/// Starts a detached thread with this signal mask, on a stack of so many bytes: at `stack`, a mapping that stays for ever,
+/// or one of libc's if that is 0. The argument of the body is `stack`. The error is an errno.
+pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int> {
+    // The new thread inherits the mask that is set here.
+    let before = signal::set_mask(mask);
+    // SAFETY: the attributes are initialised before use; the stack is as the caller promises.
+    let result = unsafe {
+        let mut attributes = std::mem::zeroed();
+        let mut thread = 0;
+        pthread_attr_init(&raw mut attributes);
+        if stack == 0 {
+            pthread_attr_setstacksize(&raw mut attributes, size);
+        } else {
+            pthread_attr_setstack(&raw mut attributes, stack as *mut c_void, size);
+        }
+        pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
+        pthread_create(&raw mut thread, &raw const attributes, body, stack as *mut c_void)
+    };
+    signal::set_mask(before);
+    if result == 0 { Ok(()) } else { Err(result) }
+}

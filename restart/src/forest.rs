@@ -1,0 +1,312 @@
+//! Who forks whom: the plan of a family tree, made from what the images say of their processes. Pure.
+//!
+//! A process can only be born into the session of whoever forks it, leaves it only by leading one of its own, and joins
+//! only groups of its session. So the tree of the plan is not always the tree of parents:
+//!
+//! ```text
+//!   parent -+- before: children of the session that the parent was born into
+//!           +- setsid, or setpgid(0, 0)
+//!           +- after: all other children; leaders of groups whose leader had ended
+//!   a session whose leader had ended:  passing leader -- its members, whose parents had ended too
+//!   a member that outlived its parent: leader of its session -- passing process -- member
+//! ```
+//! Passing processes end before any memory is placed, and those that they forked are then children of whoever makes the
+//! tree. Nothing is assumed of the numbers: whatever does not fit (two leaders, rings) becomes a root.
+
+use std::collections::{BTreeMap, BTreeSet, VecDeque};
+
+/// A child that had ended and was not waited for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct EndedChild {
+    /// Its pid.
+    pub pid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Its wait status, as wait(2) gives it.
+    pub status: i32,
+}
+
+/// What is known of a process.
+#[derive(Debug, Clone, Default)]
+pub struct Member {
+    /// Its pid.
+    pub pid: i32,
+    /// Its parent.
+    pub ppid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Which of its group and session had no leader any more.
+    pub gone: Vec<i32>,
+    /// Its ended children.
+    pub ended: Vec<EndedChild>,
+}
+
+/// What a node of the plan becomes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Role {
+    /// The process of the image with this index.
+    Process(usize),
+    /// A process that has ended with this wait status.
+    Ended(i32),
+    /// Nothing: it is only there to fork others, or to lead.
+    Passing,
+}
+
+/// What a node does about its process group.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Group {
+    /// It stays where it is born.
+    Stay,
+    /// It leads one.
+    Lead,
+    /// It joins this one once all are born.
+    Join(i32),
+}
+
+/// A process of the plan.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Node {
+    /// Its pid; none: any that nobody else wants.
+    pub pid: Option<i32>,
+    /// What it becomes.
+    pub role: Role,
+    /// Whether it leads a session.
+    pub session: bool,
+    /// Its group.
+    pub group: Group,
+    /// Nodes that it forks before it leads anything.
+    pub before: Vec<usize>,
+    /// Nodes that it forks after that.
+    pub after: Vec<usize>,
+}
+
+/// The plan.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Forest {
+    /// All nodes; those of the images' processes first, in the order of the images.
+    pub nodes: Vec<Node>,
+    /// Nodes that are forked first.
+    pub roots: Vec<usize>,
+    /// The processes whose end is waited for; the first is the one whose exit status counts.
+    pub waited: Vec<usize>,
+}
+
+/// No session or group of the tree: that of whoever restarts it.
+const OUTSIDE: i32 = 0;
+
+struct Planner<'a> {
+    forest: Forest,
+    members: &'a [Member],
+    sids: Vec<i32>,
+    pgids: Vec<i32>,
+    parents: Vec<Option<usize>>,
+    sessions: BTreeMap<i32, usize>,
+    groups: BTreeSet<i32>,
+    passing: BTreeMap<i32, usize>,
+}
+
+/// The plan for these processes, which are not empty.
+pub fn plan(members: &[Member]) -> Forest {
+    let mut planner = Planner::new(members);
+    let needs = planner.needs();
+    planner.attach(&needs);
+    planner.lead_gone_groups();
+    planner.join_groups();
+    planner.reach_all();
+    planner.choose_waited();
+    planner.forest
+}
+
+impl<'a> Planner<'a> {
+    fn new(members: &'a [Member]) -> Self {
+        let mut planner = Self {
+            forest: Forest::default(),
+            members,
+            sids: Vec::new(),
+            pgids: Vec::new(),
+            parents: Vec::new(),
+            sessions: BTreeMap::new(),
+            groups: BTreeSet::new(),
+            passing: BTreeMap::new(),
+        };
+        let by_pid: BTreeMap<i32, usize> = members.iter().enumerate().rev().map(|(i, m)| (m.pid, i)).collect();
+        for (index, member) in members.iter().enumerate() {
+            let parent = by_pid.get(&member.ppid).copied().filter(|parent| *parent != index);
+            planner.add(Some(member.pid), Role::Process(index), member.sid, member.pgid, parent);
+        }
+        for (index, member) in members.iter().enumerate() {
+            for child in &member.ended {
+                planner.add(Some(child.pid), Role::Ended(child.status), child.sid, child.pgid, Some(index));
+            }
+        }
+        planner
+    }
+
+    fn add(&mut self, pid: Option<i32>, role: Role, sid: i32, pgid: i32, parent: Option<usize>) -> usize {
+        let index = self.forest.nodes.len();
+        let session = pid == Some(sid) && !self.sessions.contains_key(&sid);
+        let leads = session || (pid == Some(pgid) && !self.groups.contains(&pgid));
+        if session {
+            self.sessions.insert(sid, index);
+        }
+        if leads {
+            self.groups.insert(pgid);
+        }
+        let group = if leads { Group::Lead } else { Group::Stay };
+        self.forest.nodes.push(Node { pid, role, session, group, before: Vec::new(), after: Vec::new() });
+        self.sids.push(sid);
+        self.pgids.push(pgid);
+        self.parents.push(parent);
+        index
+    }
+
+    fn is_gone(&self, id: i32) -> bool {
+        id > OUTSIDE && self.members.iter().any(|member| member.gone.contains(&id))
+    }
+
+    /// The session that a node must be born into, if it matters.
+    fn needs(&self) -> Vec<Option<i32>> {
+        let session_of = |node: usize| {
+            let sid = self.sids[node];
+            if self.sessions.contains_key(&sid) || self.is_gone(sid) { sid } else { OUTSIDE }
+        };
+        let nodes = &self.forest.nodes;
+        let mut needs: Vec<Option<i32>> =
+            (0..nodes.len()).map(|node| (!nodes[node].session).then(|| session_of(node))).collect();
+        // A leader must be born where its children of another session are; that may climb up through leaders.
+        for _ in 0..nodes.len() {
+            let mut changed = false;
+            for node in 0..nodes.len() {
+                let Some(parent) = self.parents[node] else { continue };
+                let own = Some(self.sids[parent]);
+                if needs[parent].is_none() && needs[node].is_some() && needs[node] != own {
+                    needs[parent] = needs[node];
+                    changed = true;
+                }
+            }
+            if !changed {
+                break;
+            }
+        }
+        needs
+    }
+
+    fn attach(&mut self, needs: &[Option<i32>]) {
+        for (node, need) in needs.iter().enumerate() {
+            let Some(parent) = self.parents[node] else {
+                self.attach_orphan(node, need.unwrap_or(OUTSIDE));
+                continue;
+            };
+            let other_session = self.forest.nodes[parent].session && need.is_some_and(|s| s != self.sids[parent]);
+            // Nobody can go back to a group that has no name here.
+            let other_group = !self.forest.nodes[parent].session
+                && self.forest.nodes[parent].group == Group::Lead
+                && !self.is_known_group(self.pgids[node]);
+            if other_session || other_group {
+                self.forest.nodes[parent].before.push(node);
+            } else {
+                self.forest.nodes[parent].after.push(node);
+            }
+        }
+    }
+
+    /// A node whose parent is not in the tree.
+    fn attach_orphan(&mut self, node: usize, session: i32) {
+        if session == OUTSIDE {
+            return self.forest.roots.push(node);
+        }
+        let maker = match self.sessions.get(&session).copied() {
+            Some(leader) if self.forest.nodes[leader].role == Role::Passing => leader,
+            Some(leader) if matches!(self.forest.nodes[leader].role, Role::Ended(_)) => leader,
+            Some(leader) => match self.passing.get(&session) {
+                Some(passing) => *passing,
+                None => {
+                    let passing = self.add(None, Role::Passing, session, OUTSIDE, Some(leader));
+                    self.forest.nodes[leader].after.push(passing);
+                    self.passing.insert(session, passing);
+                    passing
+                }
+            },
+            None => {
+                let leader = self.add(Some(session), Role::Passing, session, session, None);
+                self.forest.roots.push(leader);
+                leader
+            }
+        };
+        self.forest.nodes[maker].after.push(node);
+    }
+
+    fn is_known_group(&self, pgid: i32) -> bool {
+        self.groups.contains(&pgid) || self.is_gone(pgid)
+    }
+
+    /// A group without a leader needs one for as long as it is made.
+    fn lead_gone_groups(&mut self) {
+        for node in 0..self.forest.nodes.len() {
+            let pgid = self.pgids[node];
+            if self.is_gone(pgid) && !self.groups.contains(&pgid) {
+                let leader = self.add(Some(pgid), Role::Passing, self.sids[node], pgid, Some(node));
+                self.forest.nodes[node].after.push(leader);
+            }
+        }
+    }
+
+    fn join_groups(&mut self) {
+        for node in 0..self.forest.nodes.len() {
+            if self.forest.nodes[node].group == Group::Stay && self.groups.contains(&self.pgids[node]) {
+                self.forest.nodes[node].group = Group::Join(self.pgids[node]);
+            }
+        }
+    }
+
+    /// Whatever hangs on nothing (parents in a ring) becomes a root.
+    fn reach_all(&mut self) {
+        let count = self.forest.nodes.len();
+        let mut reached = vec![false; count];
+        let mut queue: VecDeque<usize> = self.forest.roots.iter().copied().collect();
+        let mut next = 0;
+        loop {
+            while let Some(node) = queue.pop_front() {
+                reached[node] = true;
+                let node = &mut self.forest.nodes[node];
+                node.before.retain(|child| !reached[*child]);
+                node.after.retain(|child| !reached[*child]);
+                queue.extend(node.before.iter().chain(&node.after));
+            }
+            while next < count && reached[next] {
+                next += 1;
+            }
+            if next == count {
+                return;
+            }
+            self.forest.roots.push(next);
+            queue.push_back(next);
+        }
+    }
+
+    /// Those without a parent are waited for. If some were children of a shell, others of init, the latter are daemons.
+    fn choose_waited(&mut self) {
+        const INIT: i32 = 1;
+        let mut waited: Vec<usize> = (0..self.members.len()).filter(|node| self.parents[*node].is_none()).collect();
+        if waited.iter().any(|node| self.members[*node].ppid > INIT) {
+            waited.retain(|node| self.members[*node].ppid > INIT);
+        }
+        let mut first = 0;
+        for _ in 0..self.members.len() {
+            first = self.parents[first].unwrap_or(first);
+        }
+        waited.sort_by_key(|node| (*node != first, *node));
+        if waited.is_empty() {
+            waited.push(0);
+        }
+        self.forest.waited = waited;
+    }
+}
+
+#[cfg(test)]
+#[path = "forest_tests.rs"]
+mod tests;

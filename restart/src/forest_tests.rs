@@ -1,0 +1,113 @@
+//! Plans of small families.
+
+use super::*;
+
+fn member(pid: i32, ppid: i32, pgid: i32, sid: i32) -> Member {
+    Member { pid, ppid, pgid, sid, ..Member::default() }
+}
+
+/// The plan as text: `pid[ s: leads a session, g: leads a group, >N: joins N](before | after)`.
+fn show(forest: &Forest) -> String {
+    fn list(forest: &Forest, nodes: &[usize]) -> String {
+        nodes.iter().map(|node| one(forest, *node)).collect::<Vec<_>>().join(" ")
+    }
+    fn one(forest: &Forest, node: usize) -> String {
+        let node = &forest.nodes[node];
+        let mut text = node.pid.map_or("-".into(), |pid| pid.to_string());
+        match node.role {
+            Role::Process(_) => {}
+            Role::Ended(status) => text += &format!("!{status}"),
+            Role::Passing => text += "~",
+        }
+        match (node.session, node.group) {
+            (true, _) => text += "s",
+            (false, Group::Lead) => text += "g",
+            (false, Group::Join(group)) => text += &format!(">{group}"),
+            (false, Group::Stay) => {}
+        }
+        if !node.before.is_empty() || !node.after.is_empty() {
+            let before = list(forest, &node.before);
+            let bar = if before.is_empty() { "" } else { " | " };
+            text += &format!("({before}{bar}{})", list(forest, &node.after));
+        }
+        text
+    }
+    list(forest, &forest.roots)
+}
+
+fn planned(members: &[Member]) -> String {
+    show(&plan(members))
+}
+
+#[test]
+fn roots_stay_beside_each_other() {
+    assert_eq!(planned(&[member(10, 5, 10, 5), member(20, 6, 20, 6)]), "10g 20g");
+    assert_eq!(planned(&[member(10, 5, 9, 5)]), "10");
+}
+
+#[test]
+fn children_are_forked_by_their_parents_in_any_order() {
+    let list = [member(12, 11, 10, 5), member(11, 10, 10, 5), member(10, 5, 10, 5)];
+    assert_eq!(planned(&list), "10g(11>10(12>10))");
+}
+
+#[test]
+fn a_child_of_the_old_session_comes_before_setsid() {
+    let list = [member(10, 5, 10, 5), member(11, 10, 11, 11), member(12, 11, 10, 5), member(13, 11, 11, 11)];
+    assert_eq!(planned(&list), "10g(11s(12>10 | 13>11))");
+}
+
+#[test]
+fn a_grandchild_of_the_old_session_climbs_through_leaders() {
+    let list = [member(11, 5, 11, 11), member(12, 11, 12, 12), member(13, 12, 9, 5)];
+    assert_eq!(planned(&list), "11s(12s(13 | ) | )");
+}
+
+#[test]
+fn a_daemon_gets_its_session_from_a_passing_leader() {
+    let mut daemon = member(12, 1, 11, 11);
+    daemon.gone = vec![11];
+    let kid = member(13, 12, 11, 11);
+    assert_eq!(planned(&[daemon, kid]), "11~s(12>11(13>11))");
+}
+
+#[test]
+fn an_orphan_of_a_living_session_is_forked_by_its_leader() {
+    let list = [member(10, 5, 10, 10), member(12, 1, 10, 10)];
+    assert_eq!(planned(&list), "10s(-~(12>10))");
+    assert_eq!(plan(&list).waited, [0], "the orphan is not waited for");
+}
+
+#[test]
+fn ended_children_come_again_and_can_lead() {
+    let mut parent = member(10, 5, 10, 5);
+    parent.ended = vec![EndedChild { pid: 11, pgid: 11, sid: 5, status: 0x2100 }];
+    assert_eq!(planned(&[parent.clone(), member(12, 10, 11, 5)]), "10g(12>11 11!8448g)");
+    parent.ended[0].sid = 11;
+    assert_eq!(planned(&[parent, member(12, 1, 11, 11)]), "10g(11!8448s(12>11))");
+}
+
+#[test]
+fn a_group_without_leader_gets_one_for_a_moment() {
+    let mut first = member(11, 10, 9, 5);
+    first.gone = vec![9];
+    let second = Member { pid: 12, ..first.clone() };
+    assert_eq!(planned(&[member(10, 5, 10, 5), first, second]), "10g(11>9(9~g) 12>9)");
+}
+
+#[test]
+fn a_group_outside_is_inherited_before_the_parent_leaves_it() {
+    assert_eq!(planned(&[member(10, 5, 10, 5), member(11, 10, 4, 5)]), "10g(11 | )");
+}
+
+#[test]
+fn rings_and_doubles_end_as_roots() {
+    assert_eq!(planned(&[member(10, 11, 3, 3), member(11, 10, 3, 3)]), "10(11)");
+    assert_eq!(planned(&[member(10, 10, 10, 10), member(10, 10, 10, 10)]).matches("10").count(), 3);
+}
+
+#[test]
+fn the_first_images_root_counts() {
+    let list = [member(22, 20, 20, 5), member(10, 5, 10, 5), member(20, 5, 20, 5)];
+    assert_eq!(plan(&list).waited, [2, 1]);
+}
