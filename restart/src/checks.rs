@@ -51,17 +51,11 @@ pub enum Doubt {
         /// The image.
         image: String,
     },
-    /// There is more than one process.
-    #[error("{0} images on one host: this version restarts computations of one process")]
-    Processes(usize),
 }
 
 /// All doubts about these images.
 pub fn doubts(images: &[Image], strict: bool) -> Vec<Doubt> {
     let mut doubts = Vec::new();
-    if images.len() > 1 {
-        doubts.push(Doubt::Processes(images.len()));
-    }
     let page = nix::unistd::sysconf(nix::unistd::SysconfVar::PAGE_SIZE).ok().flatten().unwrap_or(0) as u64;
     if page != PAGE {
         doubts.push(Doubt::Page(page));

@@ -2,12 +2,13 @@
 //! turned into the restored one before the first instruction of that runs.
 //!
 //! ```text
-//!   child                                          tracer (its parent)
-//!     place, report its descriptors  ------------>   reads them
-//!     PTRACE_TRACEME, stop           <-----------    follow exec
+//!   child                                          tracer (the maker of the family)
+//!     place, report its descriptors  ------------>   reads them, seizes the process
+//!     wait at the gate               <-----------    opens it
 //!     execve(original program): /proc/PID/exe is right, its loader is mapped, nothing has run
 //!                                    <-----------    maps memory by system calls made in its name, writes the checked
-//!                                                    bytes, the stub and its table; detach with the stub as next
+//!                                                    bytes, the stub and its table; when all processes
+//!                                                    are ready: detach with the stub as next
 //!     stub: tasks, unmap, move, ... as ever
 //! ```
 //! Placed descriptors cross the exec because their close-on-exec flags are set last, by the stub. Memory does not, so
@@ -28,7 +29,8 @@ use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
-use std::io::{self, IoSlice};
+use std::fs::File;
+use std::io::{self, IoSlice, Read, Write};
 use std::os::fd::RawFd;
 
 /// What the child tells its tracer before the exec: descriptors by their numbers in the child.
@@ -85,22 +87,45 @@ fn trace<T>(what: &'static str) -> impl FnOnce(Result<T, nix::Error>) -> Result<
     move |result| result.map_err(|error| InjectError::Trace { what, error })
 }
 
-/// A process that stands between its exec and its first instruction.
-struct Remote {
+impl Crossing {
+    /// As a file, to be read by the tracer.
+    pub fn write(&self) -> io::Result<File> {
+        let file = nix::sys::memfd::memfd_create(c"crossing", nix::sys::memfd::MFdFlags::MFD_CLOEXEC)?;
+        let mut file = File::from(file);
+        file.write_all(&postcard::to_allocvec(self).unwrap_or_default())?;
+        Ok(file)
+    }
+
+    /// Reads such a file.
+    pub fn read(mut file: File) -> io::Result<Self> {
+        let mut text = Vec::new();
+        file.read_to_end(&mut text)?;
+        postcard::from_bytes(&text).map_err(io::Error::other)
+    }
+}
+
+/// A process that is followed over its exec, and then stands before its first instruction.
+#[derive(Debug)]
+pub struct Remote {
     pid: Pid,
     regs: user_regs_struct,
 }
 
 impl Remote {
-    /// Follows a child that has asked to be traced and stopped itself.
-    fn follow(pid: Pid) -> Result<Self, InjectError> {
-        let next = || trace("waitpid")(waitpid(pid, None));
-        let WaitStatus::Stopped(_, Signal::SIGSTOP) = next()? else { return Err(InjectError::Ended) };
+    /// Follows a process that has not exec'd yet.
+    pub fn seize(pid: Pid) -> Result<Self, InjectError> {
         let options = ptrace::Options::PTRACE_O_EXITKILL
             | ptrace::Options::PTRACE_O_TRACEEXEC
             | ptrace::Options::PTRACE_O_TRACESYSGOOD;
-        trace("setoptions")(ptrace::setoptions(pid, options))?;
-        trace("continue")(ptrace::cont(pid, None))?;
+        trace("seize")(ptrace::seize(pid, options))?;
+        // SAFETY: all fields are numbers.
+        Ok(Self { pid, regs: unsafe { std::mem::zeroed() } })
+    }
+
+    /// Waits for the exec.
+    fn stand(&mut self) -> Result<(), InjectError> {
+        let pid = self.pid;
+        let next = || trace("waitpid")(waitpid(pid, None));
         let WaitStatus::PtraceEvent(..) = next()? else { return Err(InjectError::Ended) };
         // To the end of execve, where registers can be set.
         trace("syscall")(ptrace::syscall(pid, None))?;
@@ -109,7 +134,13 @@ impl Remote {
         // The loader's first instruction becomes `syscall`; it will never run as what it was.
         const SYSCALL: i64 = 0x050f;
         trace("write")(ptrace::write(pid, regs.rip as ptrace::AddressType, SYSCALL))?;
-        Ok(Self { pid, regs })
+        self.regs = regs;
+        Ok(())
+    }
+
+    /// Lets the process go, into the stub.
+    pub fn release(self) -> Result<(), InjectError> {
+        trace("detach")(ptrace::detach(self.pid, None))
     }
 
     /// Makes a system call in the process' name.
@@ -202,14 +233,17 @@ impl Remote {
     }
 }
 
-/// Turns a child that is about to exec into the restored process, and lets it go.
-pub fn inject(
-    restoration: &Restoration<'_>,
-    pid: Pid,
-    crossing: &Crossing,
-    ids: Option<&[i32]>,
-) -> Result<(), InjectError> {
-    let remote = Remote::follow(pid)?;
+impl Remote {
+    /// Turns a process that is about to exec into the restored process, up to its release.
+    pub fn inject(
+        mut self,
+        restoration: &Restoration<'_>,
+        crossing: &Crossing,
+        ids: Option<&[i32]>,
+    ) -> Result<Self, InjectError> {
+    self.stand()?;
+    let remote = self;
+    let pid = remote.pid;
     let image = restoration.image();
     let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
     let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
@@ -269,5 +303,6 @@ pub fn inject(
         ..remote.regs
     };
     trace("setregs")(ptrace::setregs(pid, regs))?;
-    trace("detach")(ptrace::detach(pid, None))
+    Ok(remote)
+    }
 }

@@ -4,9 +4,10 @@
 
 use bytemuck::{Pod, Zeroable};
 use dmtcp_protocol::env;
+use nix::unistd::Pid;
 use std::io;
 use std::ops::Range;
-use std::os::fd::RawFd;
+use std::os::fd::{FromRawFd, OwnedFd, RawFd};
 
 /// `struct clone_args` of clone3(2).
 #[repr(C)]
@@ -174,6 +175,39 @@ pub fn block_signals() {
     let all = u64::MAX;
     // SAFETY: the kernel reads 8 bytes. Libc's own signals are meant as well, so libc is not asked.
     unsafe { libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const all, 0usize, 8usize) };
+}
+
+/// A descriptor that becomes readable when a process ends.
+pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
+    // SAFETY: the call takes numbers only.
+    let number = result(unsafe { libc::syscall(libc::SYS_pidfd_open, pid.as_raw(), 0) })?;
+    // SAFETY: the kernel has just opened it for us.
+    Ok(unsafe { OwnedFd::from_raw_fd(number as RawFd) })
+}
+
+/// Waits until a child has ended, and leaves it to be waited for.
+pub fn await_end(child: Pid) {
+    let flags = libc::WEXITED | libc::WNOWAIT;
+    // SAFETY: no place for the answer is asked for. An error means that there is nothing to wait for.
+    while unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, child.as_raw(), 0usize, flags, 0usize) } != 0 {
+        if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+            break;
+        }
+    }
+}
+
+/// Ends the calling process by this signal, without a core file. Returns if the signal does not do that.
+pub fn die_by(signal: i32) {
+    let none = 0u64;
+    // SAFETY: numbers only, and an action and a mask that the kernel reads; the default action runs no code of ours.
+    unsafe {
+        libc::prctl(libc::PR_SET_DUMPABLE, 0, 0, 0, 0);
+        let limit = libc::rlimit { rlim_cur: 0, rlim_max: 0 };
+        libc::setrlimit(libc::RLIMIT_CORE, &raw const limit);
+        libc::signal(signal, libc::SIG_DFL);
+        libc::syscall(libc::SYS_rt_sigprocmask, libc::SIG_SETMASK, &raw const none, 0usize, 8usize);
+        libc::kill(libc::getpid(), signal);
+    }
 }
 
 /// How a child is.

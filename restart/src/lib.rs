@@ -2,8 +2,9 @@
 //!
 //! ```text
 //!   images (which) -> checks, plugins (may it be) -> coordinator -> plugins (create)
-//!     -> process: ids and tasks -> plugins (place) -> staging -> layout -> stub -> restored memory
-//!     \- namespace (only if its ids are not to be had here)
+//!     -> forest (who forks whom) -> family (all processes, gate by gate)
+//!     -> each process: tasks -> plugins (place) -> staging -> layout -> stub -> restored memory
+//!     \- namespace (only if their ids are not to be had here)
 //!   wait (until it ends)
 //! ```
 //! Until the stub runs, everything is ordinary Rust with errors as values, and every failure leaves the machine as it
@@ -13,6 +14,8 @@
 pub mod checks;
 pub mod cpu;
 pub mod descriptors;
+pub mod family;
+pub mod forest;
 pub mod gaps;
 pub mod holes;
 pub mod host;

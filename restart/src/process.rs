@@ -1,19 +1,19 @@
-//! One process, from a fresh child of the restarter to the stub.
+//! One process of the family, from a fresh child of its parent to the stub.
 //!
 //! ```text
-//!   spawn:  clone3(pid) -> child: session, stub, tasks ('T') -> place -> close -> stage -> lay out -> stub (pipe closes)
-//!                          \- an id is taken or may not be chosen ('X' errno): the caller tries a namespace
+//!   prepare (stub, tasks) -> [gates: all exist, all groups stand] -> place -> stage -> [gate: all are ready] -> stub
+//!                                                                 \- or exec the original program: `inject`
 //! ```
-//! All tasks exist before anything is placed: while the child still can only fail, and before threads that stage
-//! memory could take one of the ids.
+//! All tasks exist before anything is placed: while everything can still only fail, and before threads that stage memory
+//! could take one of the ids.
 
 use crate::descriptors::Handle;
-use crate::gaps::{self, Gaps};
-use crate::inject::{self, Crossing, InjectError};
+use crate::family::{Gate, Kind, Link};
+use crate::gaps::{self, Gaps, Mapping};
+use crate::inject::{Crossing, InjectError};
 use crate::kernel;
 use crate::layout::{self, Layout, Placement, Source, Vdso};
 use crate::plugins::{PluginError, Plugins};
-use crate::report;
 use crate::staging::{Stage, StageError};
 use crate::stub::{Control, Op, Place, Stub};
 use crate::vdso;
@@ -22,15 +22,15 @@ use dmtcp_image::record::Thread;
 use dmtcp_launcher::failure;
 use dmtcp_protocol::handoff::{self, RestartInfo};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::wait::waitpid;
-use nix::unistd::{self, Pid};
+use nix::unistd;
 use std::convert::Infallible;
 use std::ffi::CString;
 use std::fs::File;
-use std::io::{self, Read};
-use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd, RawFd};
+use std::io;
+use std::os::fd::{AsRawFd, BorrowedFd, RawFd};
 
-/// Everything that a process is brought back from. The caller and the child see the same.
+/// Everything that a process is brought back from. All processes of a family see the same but for the index.
+#[derive(Clone)]
 pub struct Restoration<'a> {
     /// The images, descriptors and plugins.
     pub plugins: &'a Plugins,
@@ -48,13 +48,12 @@ pub struct Restoration<'a> {
     pub drop_capabilities: bool,
 }
 
-/// A process that has its ids and is on its way.
-#[derive(Debug)]
-pub struct Child {
-    /// Its pid, as the caller sees it.
-    pub pid: Pid,
-    /// Ends when the process stands in its own memory, or is gone.
-    pub under_way: OwnedFd,
+/// A process that has its ids and nothing else yet.
+pub struct Prepared {
+    maps: Vec<Mapping>,
+    gaps: Gaps,
+    info: Vec<u8>,
+    stub: Stub,
 }
 
 /// Why there is no process.
@@ -69,6 +68,9 @@ pub enum SpawnError {
     /// It execs the original program, and cannot be followed.
     #[error(transparent)]
     Inject(InjectError),
+    /// It has ended, and nobody knows why.
+    #[error("{0} ended while it was brought back (a signal, or too little memory): see the kernel's log")]
+    Ended(String),
     /// It has said itself what was wrong.
     #[error("the process could not be made")]
     Said,
@@ -76,28 +78,40 @@ pub enum SpawnError {
 
 /// Why a process does not come to life.
 #[derive(Debug, thiserror::Error)]
-enum ProcessError {
+pub enum ProcessError {
+    /// Its own mappings are unknown.
     #[error("cannot read the list of mappings (/proc/self/maps): {0}")]
     Maps(io::Error),
+    /// The stub has no memory.
     #[error("cannot make memory for the last steps: {0}")]
     Stub(io::Error),
-    #[error("cannot make a thread of the process: {0}")]
+    /// A child or a thread is refused.
+    #[error("cannot make a child or a thread of the process: {0}")]
     Task(io::Error),
+    /// It cannot lead its session or group.
+    #[error("the process cannot lead its session or process group: {0}")]
+    Lead(io::Error),
+    /// The original program cannot be executed.
     #[error("cannot become the original program ({what}): {error}")]
-    Exec { what: &'static str, error: io::Error },
+    Exec {
+        /// The step.
+        what: &'static str,
+        /// What the kernel said.
+        error: io::Error,
+    },
+    /// A duty failed.
     #[error(transparent)]
     Plugin(#[from] PluginError),
+    /// Its memory cannot be brought.
     #[error(transparent)]
     Stage(#[from] StageError),
+    /// The vdso is in the way.
     #[error(
         "the kernel's vdso is where the program's memory was, and cannot be moved: try again, it lies elsewhere each time"
     )]
     VdsoInTheWay,
 }
 
-const MADE: u8 = b'T';
-const NO_IDS: u8 = b'X';
-const CROSSING: u8 = b'C';
 /// Role of a thread that had ended when the image was taken.
 const ENDED: u32 = 2;
 const NT_AUXV: u32 = 6;
@@ -138,93 +152,32 @@ impl Restoration<'_> {
         ids?.iter().copied().find(|id| *id == thread.tid)
     }
 
-    /// Makes the process; with `ids`, its tasks have their old ids or there is no process.
-    pub fn spawn(&self, ids: Option<&[i32]>) -> Result<Child, SpawnError> {
-        if ids.is_some() && kernel::forbidden("clone3_set_tid") {
-            return Err(SpawnError::Ids(io::Error::from_raw_os_error(libc::EPERM)));
-        }
-        let (reader, writer) = io::pipe().map_err(SpawnError::Kernel)?;
-        // SAFETY: the restarter has one thread here; those of staging come in the child.
-        let pid = match unsafe { kernel::fork(0, ids.map(|ids| ids[0])) } {
-            Ok(0) => {
-                drop(reader);
-                self.child(writer.into(), ids)
-            }
-            Ok(pid) => Pid::from_raw(pid),
-            Err(error) if ids.is_some() => return Err(SpawnError::Ids(error)),
-            Err(error) => return Err(SpawnError::Kernel(error)),
-        };
-        drop(writer);
-        let mut reader = File::from(OwnedFd::from(reader));
-        let mut first = [0u8; 1];
-        let failure = match reader.read_exact(&mut first) {
-            Ok(()) if first[0] == MADE => return Ok(Child { pid, under_way: reader.into() }),
-            Ok(()) if first[0] == CROSSING => match self.cross(pid, &mut reader, ids) {
-                Ok(()) => return Ok(Child { pid, under_way: reader.into() }),
-                Err(error) => {
-                    let _ = nix::sys::signal::kill(pid, nix::sys::signal::Signal::SIGKILL);
-                    if matches!(error, InjectError::Ended) { SpawnError::Said } else { SpawnError::Inject(error) }
-                }
-            },
-            Ok(()) => {
-                let mut errno = [0u8; 4];
-                let errno = reader.read_exact(&mut errno).map(|()| i32::from_le_bytes(errno)).unwrap_or(libc::EIO);
-                SpawnError::Ids(io::Error::from_raw_os_error(errno))
-            }
-            Err(_) => SpawnError::Said,
-        };
-        let _ = waitpid(pid, None);
-        Err(failure)
-    }
-
-    /// Takes a process over that execs the original program.
-    fn cross(&self, pid: Pid, reader: &mut File, ids: Option<&[i32]>) -> Result<(), InjectError> {
-        let mut length = [0u8; 4];
-        reader.read_exact(&mut length).map_err(|_| InjectError::Ended)?;
-        let mut text = vec![0; u32::from_le_bytes(length) as usize];
-        reader.read_exact(&mut text).map_err(|_| InjectError::Ended)?;
-        let crossing: Crossing = postcard::from_bytes(&text).map_err(|_| InjectError::Ended)?;
-        inject::inject(self, pid, &crossing, ids)
-    }
-
-    fn child(&self, status: OwnedFd, ids: Option<&[i32]>) -> ! {
-        let number = status.as_raw_fd();
-        let status = self.plugins.descriptors().adopt(status);
-        match self.bring_back(status, ids) {
-            Ok(never) => match never {},
-            Err(ProcessError::Task(error)) if ids.is_some() => {
-                let errno = error.raw_os_error().unwrap_or(libc::EIO).to_le_bytes();
-                // SAFETY: nothing is placed yet, so the descriptor has its first number.
-                let pipe = unsafe { BorrowedFd::borrow_raw(number) };
-                let _ = unistd::write(pipe, &[&[NO_IDS][..], &errno].concat());
-                // SAFETY: ends the process without running what the restarter has registered for its own end.
-                unsafe { libc::_exit(failure::code()) }
-            }
-            Err(error) => report::die(self.plugins.stderr(), error),
-        }
-    }
-
-    fn bring_back(&self, status: Handle, ids: Option<&[i32]>) -> Result<Infallible, ProcessError> {
-        let image = self.image();
-        let descriptors = self.plugins.descriptors();
-        kernel::block_signals();
-        // Nobody is left behind half-made; the stub takes it back.
-        let _ = nix::sys::prctl::set_pdeathsig(nix::sys::signal::Signal::SIGKILL);
-        self.join_session();
-
+    /// Makes everything that takes ids. A process that will exec the original program gets its tasks behind that.
+    pub fn prepare(&self, ids: Option<&[i32]>) -> Result<Option<Prepared>, ProcessError> {
         if self.must_exec() {
-            return self.exec_original(status);
+            return Ok(None);
         }
+        let image = self.image();
         let maps = gaps::current().map_err(ProcessError::Maps)?;
         let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
         let mut gaps = Gaps::new(taken);
-        let (auxv, info) = (self.auxv(), self.info(ids));
-        let mut stub = self.map_stub(&mut gaps, info.len() + auxv.len()).map_err(ProcessError::Stub)?;
+        let info = self.info(ids);
+        let stub = self.map_stub(&mut gaps, info.len() + self.auxv().len()).map_err(ProcessError::Stub)?;
         for (index, thread) in self.others().enumerate() {
             stub.add_task(index + 1, thread.slot, Self::id_of(thread, ids)).map_err(ProcessError::Task)?;
         }
-        report::write(descriptors.number(status), str::from_utf8(&[MADE]).unwrap_or_default());
+        Ok(Some(Prepared { maps, gaps, info, stub }))
+    }
 
+    /// Becomes the process.
+    pub fn bring_back(
+        &self,
+        link: Link<'_>,
+        prepared: Option<Prepared>,
+    ) -> Result<Infallible, ProcessError> {
+        let Some(Prepared { maps, mut gaps, info, mut stub }) = prepared else { return self.exec_original(link) };
+        let image = self.image();
+        let descriptors = self.plugins.descriptors();
         self.plugins.place(self.index as u32)?;
         descriptors.close_strangers();
         let image_handle = self.plugins.image_handle(self.index);
@@ -233,13 +186,15 @@ impl Restoration<'_> {
         let current = vdso::Current::among(&maps);
         let vdso = self.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
 
+        link.report(Kind::Ready, 0);
+        link.wait(Gate::Ready);
         let exe = File::open(&image.identity.exe).ok().map(|file| descriptors.adopt(file.into()));
         let stderr = self.plugins.stderr_handle();
         let mut keep: Vec<Handle> = [exe, stderr].into_iter().flatten().collect();
         if stage.lazy {
             keep.push(image_handle);
         }
-        keep.push(status);
+        keep.push(link.reports());
         descriptors.close_all_but(&keep);
         let number = |handle: Option<Handle>| handle.map_or(-1, |handle| descriptors.number(handle));
         let close: Vec<_> = keep.iter().map(|handle| descriptors.number(*handle)).collect();
@@ -249,7 +204,7 @@ impl Restoration<'_> {
             current_vdso: current,
             vdso,
             restore: &image.restore,
-            auxv,
+            auxv: self.auxv(),
             exe: number(exe),
             image: descriptors.number(image_handle),
             close: &close,
@@ -275,64 +230,51 @@ impl Restoration<'_> {
         (!allowed || kernel::forbidden("mm_exe")) && unistd::access(exe, unistd::AccessFlags::X_OK).is_ok()
     }
 
-    /// Becomes the original program, which the parent then turns into the restored process.
-    fn exec_original(&self, status: Handle) -> Result<Infallible, ProcessError> {
+    /// Becomes the original program, which the maker of the family then turns into the restored process.
+    fn exec_original(&self, link: Link<'_>) -> Result<Infallible, ProcessError> {
         let image = self.image();
         let descriptors = self.plugins.descriptors();
         self.plugins.place(self.index as u32)?;
         descriptors.close_strangers();
         let image_handle = self.plugins.image_handle(self.index);
-        let mut keep = vec![image_handle, status];
+        let mut keep = vec![image_handle, link.reports()];
         keep.extend(self.plugins.stderr_handle());
         keep.extend(descriptors.object_handles());
-        descriptors.close_all_but(&keep);
-        let close: Vec<RawFd> = keep.iter().map(|handle| descriptors.number(*handle)).collect();
-        let mut close_on_exec = Vec::new();
-        for number in descriptors.announced().into_iter().chain(close.iter().copied()) {
+        let mut crossing = Crossing {
+            image: descriptors.number(image_handle),
+            stderr: self.plugins.stderr(),
+            objects: descriptors.objects(),
+            close: keep.iter().map(|handle| descriptors.number(*handle)).collect(),
+            close_on_exec: Vec::new(),
+        };
+        for number in descriptors.announced().into_iter().chain(crossing.close.iter().copied()) {
             // SAFETY: only borrowed for the calls; one that is not open gives EBADF.
             let descriptor = unsafe { BorrowedFd::borrow_raw(number) };
             let flags = fcntl(descriptor, FcntlArg::F_GETFD).map_or(FdFlag::empty(), FdFlag::from_bits_retain);
             if flags.contains(FdFlag::FD_CLOEXEC) {
                 let _ = fcntl(descriptor, FcntlArg::F_SETFD(FdFlag::empty()));
-                if !close.contains(&number) {
-                    close_on_exec.push(number);
+                if !crossing.close.contains(&number) {
+                    crossing.close_on_exec.push(number);
                 }
             }
         }
-        let crossing = Crossing {
-            image: descriptors.number(image_handle),
-            stderr: self.plugins.stderr(),
-            objects: descriptors.objects(),
-            close,
-            close_on_exec,
-        };
         let failed = |what| move |error: nix::Error| ProcessError::Exec { what, error: error.into() };
         let exe = CString::new(image.identity.exe.as_str()).unwrap_or_default();
         let args: Vec<CString> = image.identity.args.iter().filter_map(|arg| CString::new(arg.as_str()).ok()).collect();
         kernel::keep_capability_over_exec(40);
-        let text = postcard::to_allocvec(&crossing).unwrap_or_default();
-        let message = [&[CROSSING][..], &(text.len() as u32).to_le_bytes(), &text].concat();
-        // SAFETY: the list keeps it open.
-        let pipe = unsafe { BorrowedFd::borrow_raw(descriptors.number(status)) };
-        unistd::write(pipe, &message).map_err(failed("pipe"))?;
-        nix::sys::ptrace::traceme().map_err(failed("ptrace"))?;
-        nix::sys::signal::raise(nix::sys::signal::Signal::SIGSTOP).map_err(failed("stop"))?;
+        let file = crossing.write().map_err(|error| ProcessError::Exec { what: "memfd", error })?;
+        link.report(Kind::Crossing, file.as_raw_fd());
+        link.wait(Gate::Cross);
+        // What is not kept closes by itself.
         unistd::execve(&exe, &args, &[] as &[CString]).map_err(failed("execve"))
     }
 
-    /// The session and process group that the process had the lead of; the terminal's foreground if it is to be had.
-    fn join_session(&self) {
-        let identity = &self.image().identity;
-        if identity.sid == identity.pid {
-            // A fresh child leads no group, so that this cannot fail.
-            let _ = unistd::setsid();
-        } else if identity.pgid == identity.pid {
-            let _ = unistd::setpgid(Pid::from_raw(0), Pid::from_raw(0));
-            if let Some(terminal) = self.terminal {
-                let number = self.plugins.descriptors().number(terminal);
-                // SAFETY: the list keeps it open.
-                let _ = unistd::tcsetpgrp(unsafe { BorrowedFd::borrow_raw(number) }, unistd::getpid());
-            }
+    /// Takes the foreground of the terminal for the process' own group, if dmtcp_restart had it.
+    pub fn take_foreground(&self) {
+        if let Some(terminal) = self.terminal {
+            let number = self.plugins.descriptors().number(terminal);
+            // SAFETY: the list keeps it open.
+            let _ = unistd::tcsetpgrp(unsafe { BorrowedFd::borrow_raw(number) }, unistd::getpgrp());
         }
     }
 

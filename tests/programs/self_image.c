@@ -35,6 +35,12 @@ static void check_map(const char *label, const void *inside) {
   FAIL("%p is not in %s", inside, label);
 }
 
+/* The tool's own variables may change: the coordinator of a restart is another one. All others stay, in their places. */
+static void check_environment(const char *was, const char *is, ssize_t size) {
+  for (ssize_t i = 0; i < size; i += strlen(was + i) + 1)
+    if (strncmp(was + i, "DMTCP_", 6) && strcmp(was + i, is + i)) FAIL("variable %s is %s", was + i, is + i);
+}
+
 static int deep(int level) {
   volatile char frame[4096];
   frame[0] = (char)level;
@@ -61,7 +67,8 @@ int main(int argc, char **argv) {
     CHECK(readlink("/proc/self/exe", now, sizeof now - 1) > 0);
     if (strcmp(now, exe)) FAIL("exe is %s, was %s", now, exe);
     CHECK(slurp("/proc/self/cmdline", line_now, sizeof line_now) == line_size && !memcmp(line, line_now, line_size));
-    CHECK(slurp("/proc/self/environ", env_now, sizeof env_now) == env_size && !memcmp(env, env_now, env_size));
+    CHECK(slurp("/proc/self/environ", env_now, sizeof env_now) > 0);
+    check_environment(env, env_now, env_size);
     slurp("/proc/self/comm", now, sizeof now);
     if (strcmp(now, comm)) FAIL("comm is %s, was %s", now, comm);
     CHECK(getauxval(AT_ENTRY) == entry && *(unsigned long *)getauxval(AT_RANDOM) == random);

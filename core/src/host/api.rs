@@ -27,6 +27,8 @@ pub static API: CoreApi = CoreApi {
     neighbours,
     checkpoint_directory,
     tell,
+    generation,
+    set_checkpoint_directory,
 };
 
 /// Bytes that a plugin passed.

@@ -1,7 +1,8 @@
 //! Shared mappings of files, whether a descriptor of the file is still open or not.
 //!
 //! ```text
-//!   name leads to the file, on disk      -> mapped again from the file as it is
+//!   name leads to the file, on disk      -> mapped again from the file as it is; what was mapped for writing has its
+//!                                           bytes in the image (up to a size) for the case that the file is gone
 //!   name leads to the file, in memory    -> bytes in the image (a tmpfs is memory), written back
 //!   no name, a descriptor is open        -> the nameless file that the descriptor has
 //!   no name, no descriptor               -> bytes through the mapping, a nameless file
@@ -17,6 +18,8 @@ use dmtcp_plugin_api::core::{Core, Mapping};
 use dmtcp_plugin_api::{kept, sys};
 
 const TMPFS: u64 = 0x0102_1994;
+/// Files on disk that are larger have no spare in the image.
+const SPARE_LIMIT: u64 = 64 << 20;
 /// Shared memory without a file, which is not ours: as it is, and as plugin `ipc` brings it back.
 const WITHOUT_FILE: [&[u8]; 2] = [b"/dev/zero (deleted)", b"/memfd:dmtcp-shared (deleted)"];
 
@@ -73,7 +76,7 @@ fn describe_file(core: Core, state: &mut State, mapping: &Mapping, all: &[&Mappi
             return Err("memory of a device cannot be saved; after a restart it is private memory".into());
         }
         let named = Named { path: path.as_slice().into(), mode: status.st_mode, size: status.st_size as u64 };
-        let source = named_source(core, state, named, &path)?;
+        let source = named_source(core, state, named, &path, mapping.may_write())?;
         return Ok(add(core, state, mapping.may_write(), source));
     }
     let object = nameless(core, state, mapping, all)?;
@@ -101,22 +104,21 @@ fn name_of(mapping: &Mapping) -> Option<Vec<u8>> {
     names::in_same_directory(old, (device, mapping.view.inode))
 }
 
-/// A file that lives in memory has its bytes saved, once, whatever it is mapped for.
-fn named_source(core: Core, state: &State, named: Named, path: &[u8]) -> Result<Source, String> {
+/// A file that lives in memory has its bytes saved, once, whatever it is mapped for. Of one on disk they are a spare: a
+/// program's own scratch file (java's hsperfdata) tends to be tidied away after the program was killed.
+fn named_source(core: Core, state: &State, named: Named, path: &[u8], writable: bool) -> Result<Source, String> {
     let unreadable = |e| format!("error {e} reading the file");
     let open = match sys::open(path, libc::O_RDONLY | libc::O_CLOEXEC | libc::O_NOCTTY, 0) {
         Ok(open) => open,
         Err(_) => return Ok(Source::Named(named)),
     };
-    if sys::filesystem(open.number()) != Ok(TMPFS) {
-        return Ok(Source::Named(named));
-    }
-    let saved = state.files.mapped.iter().any(|m| matches!(&m.source, Source::Memory(n, _) if n.path == named.path));
-    if saved {
+    let in_memory = sys::filesystem(open.number()) == Ok(TMPFS);
+    let saved = state.files.mapped.iter().any(|m| m.source.makes(&named));
+    if saved || (!in_memory && (!writable || named.size > SPARE_LIMIT)) {
         return Ok(Source::Named(named));
     }
     let content = Content::of_file(core, open.number()).map_err(unreadable)?;
-    Ok(Source::Memory(named, content))
+    Ok(if in_memory { Source::Memory(named, content) } else { Source::Spare(named, content) })
 }
 
 /// The content's object number of a nameless file.

@@ -129,10 +129,19 @@ pub struct Mapped {
 pub enum Source {
     /// The file that a path leads to, as it is at restart.
     Named(Named),
+    /// The file that a path leads to; if it is gone by then, it is made anew with these bytes.
+    Spare(Named, Content),
     /// Memory with a name (/dev/shm): the bytes are in the image and replace what is there.
     Memory(Named, Content),
     /// The nameless file whose content has this object number.
     Nameless(u64),
+}
+
+impl Source {
+    /// Whether restoring it makes the file of this name, if it is not there.
+    pub fn makes(&self, named: &Named) -> bool {
+        matches!(self, Self::Memory(own, _) | Self::Spare(own, _) if own.path == named.path)
+    }
 }
 
 /// A lock on a file.

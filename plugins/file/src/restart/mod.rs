@@ -81,7 +81,7 @@ impl RestartHalf for Half {
             out += &format!("  {} bytes of {}\n", nameless.content.size, nameless::describe(&nameless.origin));
         }
         for mapped in &files.mapped {
-            if let Source::Named(named) | Source::Memory(named, _) = &mapped.source {
+            if let Source::Named(named) | Source::Spare(named, _) | Source::Memory(named, _) = &mapped.source {
                 out += &format!(
                     "  mapped {}: {}\n",
                     if mapped.writable { "for writing" } else { "for reading" },
@@ -95,8 +95,7 @@ impl RestartHalf for Half {
 
 /// Says what is missing.
 fn check(host: &Host<'_>, files: &Files, out: &mut Vec<String>) {
-    let made =
-        |path: &Named| files.mapped.iter().any(|m| matches!(&m.source, Source::Memory(n, _) if n.path == path.path));
+    let made = |named: &Named| files.mapped.iter().any(|m| m.source.makes(named));
     for open in &files.opens {
         let What::Named(named) = &open.what else { continue };
         if !made(named)
@@ -147,7 +146,10 @@ fn create_mapped(host: &Host<'_>, index: u32, files: &Files, masters: &Masters, 
     let object = match &mapped.source {
         Source::Nameless(object) => masters.reopen(*object, libc::O_RDONLY),
         Source::Named(named) => open::mapped(host, files, named, mapped.writable),
-        Source::Memory(named, content) => {
+        Source::Spare(named, _) if open::find(host, files, named, false).is_ok() => {
+            open::mapped(host, files, named, mapped.writable)
+        }
+        Source::Spare(named, content) | Source::Memory(named, content) => {
             let failed = |e: String| format!("mapped memory {}: {e}", named.path);
             let file: File = open::memory(host, files, named).map_err(failed)?;
             content.fill(host, index, file.as_fd()).map_err(failed)?;
