@@ -30,6 +30,8 @@ pub struct Config {
     pub interval: u32,
     /// How images are compressed.
     pub compress: Method,
+    /// Whether there is to be no coordinator.
+    pub alone: bool,
     /// How many complete generations are kept.
     pub keep: u32,
     /// Whether images are written by a child, in the background.
@@ -92,6 +94,7 @@ fn read() -> Option<Config> {
         forbidden: list(variable(names::FORBID), ','),
         interval: variable("DMTCP_CHECKPOINT_INTERVAL").and_then(|s| s.parse().ok()).unwrap_or(0),
         compress: variable(names::COMPRESS).and_then(|s| Method::parse(&s).ok()).unwrap_or_default(),
+        alone: variable(names::NO_COORDINATOR).as_deref() == Some("1"),
         keep: variable(names::KEEP).and_then(|s| s.parse().ok()).unwrap_or(1),
         background: variable(names::FORKED_CHECKPOINT).is_some_and(|s| s != "0" && !s.is_empty()),
     })

@@ -7,6 +7,7 @@
 use crate::coordinator::{self, StartError};
 use crate::exec::{self, Environment};
 use crate::flags;
+use crate::key::{self, KeyFile};
 use crate::launch_flags::{LaunchFlags, OnUnsupported};
 use crate::libraries::{self, BUILT_IN, Libraries, LibraryError, OPTIONAL};
 use crate::plugin_file::{self, Interface, PluginError};
@@ -17,6 +18,7 @@ use dmtcp_image::codec::Method;
 use dmtcp_protocol::env;
 use std::ffi::{OsStr, OsString};
 use std::io;
+use std::net::{IpAddr, Ipv4Addr};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 
@@ -102,14 +104,26 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let checkpoint_dir = checkpoint_directory(flags)?;
     let mut wanted = flags.coordinator.wanted(PROGRAM);
     wanted.checkpoint_dir = Some(checkpoint_dir.clone());
-    let found = coordinator::find_or_start(&wanted)?;
+    let coordinator = if flags.no_coordinator {
+        let key = key::load_or_create(wanted.tmpdir.as_deref()).map_err(StartError::Key)?;
+        (Ipv4Addr::LOCALHOST.into(), 0, key)
+    } else {
+        let found = coordinator::find_or_start(&wanted)?;
+        (found.address, found.port, found.key)
+    };
+    let (address, port, key): (IpAddr, u16, KeyFile) = coordinator;
     let scratch = scratch::ensure(flags.coordinator.tmpdir.as_deref())?;
 
     let mut environment = Environment::inherited();
     preload.put_into(&mut environment);
-    environment.set(env::COORD_HOST, found.address.to_string());
-    environment.set(env::COORD_PORT, found.port.to_string());
-    environment.set(env::COORD_KEY_FILE, &found.key.path);
+    environment.set(env::COORD_HOST, address.to_string());
+    environment.set(env::COORD_PORT, port.to_string());
+    environment.set(env::COORD_KEY_FILE, &key.path);
+    if port == 0 {
+        environment.set(env::NO_COORDINATOR, "1");
+    } else {
+        environment.remove(env::NO_COORDINATOR);
+    }
     environment.set(env::CHECKPOINT_DIR, &checkpoint_dir);
     environment.set(env::TMPDIR, &scratch);
     environment.set(env::QUIET, quiet.to_string());

@@ -41,6 +41,9 @@ pub struct LaunchFlags {
     /// Compress images: gzip[:1-9], zstd[:1-19], lz4 or none [env: DMTCP_COMPRESS]
     #[arg(long, value_name = "METHOD", overrides_with_all = ["gzip", "no_gzip"], value_parser = Method::parse)]
     pub compress: Option<Method>,
+    /// Do without a coordinator: the program takes its checkpoints itself, by dmtcp_checkpoint() or --interval
+    #[arg(long, conflicts_with_all = ["join_coordinator", "new_coordinator", "any_coordinator", "coord_host", "coord_port"])]
+    pub no_coordinator: bool,
     /// Keep so many complete generations of images [env: DMTCP_KEEP] [default: 1]
     #[arg(long, value_name = "N", value_parser = clap::value_parser!(u32).range(1..))]
     pub keep: Option<u32>,

@@ -147,6 +147,26 @@ pub fn unlink(path: &[u8]) -> Result<()> {
     with_path(path, |p| done(unsafe { syscall!(Sysno::unlinkat, libc::AT_FDCWD, p, 0) })).map(drop)
 }
 
+/// unlinkat(AT_FDCWD, ..., AT_REMOVEDIR).
+pub fn remove_directory(path: &[u8]) -> Result<()> {
+    // SAFETY: the path is zero-terminated and lives over the call.
+    with_path(path, |p| done(unsafe { syscall!(Sysno::unlinkat, libc::AT_FDCWD, p, libc::AT_REMOVEDIR) })).map(drop)
+}
+
+/// renameat(AT_FDCWD, ..., AT_FDCWD, ...).
+pub fn rename(from: &[u8], to: &[u8]) -> Result<()> {
+    let at = libc::AT_FDCWD;
+    // SAFETY: the paths are zero-terminated and live over the call.
+    with_path(from, |f| with_path(to, |t| done(unsafe { syscall!(Sysno::renameat, at, f, at, t) }))).map(drop)
+}
+
+/// linkat(AT_FDCWD, ..., AT_FDCWD, ..., 0).
+pub fn link(from: &[u8], to: &[u8]) -> Result<()> {
+    let at = libc::AT_FDCWD;
+    // SAFETY: the paths are zero-terminated and live over the call.
+    with_path(from, |f| with_path(to, |t| done(unsafe { syscall!(Sysno::linkat, at, f, at, t, 0) }))).map(drop)
+}
+
 /// readlinkat(AT_FDCWD, ...).
 pub fn readlink(path: &[u8], into: &mut [u8]) -> Result<usize> {
     with_path(path, |p| {

@@ -34,6 +34,8 @@ pub const CHECKPOINT_INTERVAL: &str = "DMTCP_CHECKPOINT_INTERVAL";
 pub const GZIP: &str = "DMTCP_GZIP";
 /// How images are compressed: `none`, `gzip[:LEVEL]`, `lz4`, `zstd[:LEVEL]`.
 pub const COMPRESS: &str = "DMTCP_COMPRESS";
+/// `1`: the process has no coordinator and takes its checkpoints itself.
+pub const NO_COORDINATOR: &str = "DMTCP_NO_COORDINATOR";
 /// How many complete generations are kept.
 pub const KEEP: &str = "DMTCP_KEEP";
 /// `1`: images are written by a child, in the background.

@@ -79,7 +79,7 @@ fn decode(bytes: [u8; LENGTH]) -> Option<(Kind, usize, i32)> {
 }
 
 /// The ends of the pipes between a maker and all that are made.
-#[derive(Debug, Clone, Copy)]
+#[derive(Clone, Copy)]
 pub struct Link<'a> {
     restoration: &'a Restoration<'a>,
     node: usize,

@@ -13,20 +13,8 @@
 //! Passing processes end before any memory is placed, and those that they forked are then children of whoever makes the
 //! tree. Nothing is assumed of the numbers: whatever does not fit (two leaders, rings) becomes a root.
 
+pub use dmtcp_plugin_api::restart::EndedChild;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
-
-/// A child that had ended and was not waited for.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct EndedChild {
-    /// Its pid.
-    pub pid: i32,
-    /// Its process group.
-    pub pgid: i32,
-    /// Its session.
-    pub sid: i32,
-    /// Its wait status, as wait(2) gives it.
-    pub status: i32,
-}
 
 /// What is known of a process.
 #[derive(Debug, Clone, Default)]

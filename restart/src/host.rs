@@ -4,8 +4,9 @@
 //! at any time. Nothing here panics on what a plugin passes: an unknown number or name is answered with "none".
 
 use crate::descriptors::{Descriptors, Handle};
+use crate::forest::Member;
 use dmtcp_image::read::Image;
-use dmtcp_plugin_api::restart::{BlobAt, HostTable, Process, Text};
+use dmtcp_plugin_api::restart::{BlobAt, EndedChild, HostTable, Process, Text};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
 use std::io;
@@ -20,6 +21,7 @@ pub struct HostState {
     inherited: [Option<Handle>; 3],
     calling: RefCell<String>,
     wanted: RefCell<Vec<Option<Vec<i32>>>>,
+    members: RefCell<Vec<Member>>,
     /// Paths that were handed out; they live as long as the program.
     paths: RefCell<Vec<Box<[u8]>>>,
     mappings: Vec<(Vec<u8>, Vec<u8>)>,
@@ -66,6 +68,12 @@ impl HostState {
             })
             .collect::<io::Result<_>>()?;
         let wanted = RefCell::new(vec![None; images.len()]);
+        let member = |image: &Image| {
+            let identity = &image.identity;
+            let (pid, ppid, pgid, sid) = (identity.pid, identity.ppid, identity.pgid, identity.sid);
+            Member { pid, ppid, pgid, sid, ..Member::default() }
+        };
+        let members = RefCell::new(images.iter().map(member).collect());
         let mappings = path_mappings(&std::env::var("DMTCP_PATH_MAPPING").unwrap_or_default());
         Ok(Self {
             images,
@@ -74,6 +82,7 @@ impl HostState {
             inherited,
             calling: RefCell::default(),
             wanted,
+            members,
             paths: RefCell::default(),
             mappings,
             quiet: Cell::new(quiet),
@@ -105,6 +114,11 @@ impl HostState {
         self.inherited_handle(number).map_or(-1, |handle| self.descriptors.number(handle))
     }
 
+    /// What is known of each process' place in the family.
+    pub fn members(&self) -> Vec<Member> {
+        self.members.borrow().clone()
+    }
+
     /// The ids that were asked for.
     pub fn wanted_ids(&self, index: usize) -> Option<Vec<i32>> {
         self.wanted.borrow().get(index).cloned().flatten()
@@ -127,6 +141,8 @@ pub fn table(state: &HostState) -> HostTable {
         want_ids,
         warn,
         path,
+        leaderless,
+        ended_child,
     }
 }
 
@@ -197,6 +213,18 @@ extern "C" fn want_ids(context: *mut (), index: u32, ids: *const i32, count: usi
     {
         // SAFETY: a plugin passes an array of this length.
         *wanted = Some(unsafe { std::slice::from_raw_parts(ids, count) }.to_vec());
+    }
+}
+
+extern "C" fn leaderless(context: *mut (), index: u32, id: i32) {
+    if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
+        member.gone.push(id);
+    }
+}
+
+extern "C" fn ended_child(context: *mut (), index: u32, child: EndedChild) {
+    if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
+        member.ended.push(child);
     }
 }
 

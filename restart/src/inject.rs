@@ -23,7 +23,6 @@ use crate::vdso;
 use dmtcp_image::record::{Region, kind};
 use libc::user_regs_struct;
 use nix::sys::ptrace;
-use nix::sys::signal::Signal;
 use nix::sys::uio::{RemoteIoVec, process_vm_writev};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;

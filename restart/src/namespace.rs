@@ -1,15 +1,18 @@
 //! A pid namespace for a computation whose ids are taken here, or may not be chosen here.
 //!
 //! ```text
-//!   dmtcp_restart --clone3(NEWPID NEWNS [NEWUSER])--> init of the namespace --clone3(set_tid)--> the process
+//!   dmtcp_restart --clone3(NEWPID NEWNS [NEWUSER])--> init of the namespace --clone3(set_tid)--> the processes
 //!        |  <----------- control socket ----------->  |   reaps everything, passes signals on, tells how it ended
 //! ```
 //! Without privilege the namespace comes with a user namespace in which the user is who he is. The init lives as long
 //! as anything in the namespace; it holds nothing open but the socket.
 
-use crate::kernel::{self, ChildState};
+use crate::family::{self, Ids};
+use crate::forest::Forest;
+use crate::kernel;
 use crate::process::{Restoration, SpawnError};
 use crate::report;
+use crate::wait::{Ended, Roots, Seen};
 use nix::mount::{MsFlags, mount};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
@@ -22,17 +25,17 @@ use std::os::fd::{AsFd, AsRawFd, BorrowedFd, OwnedFd};
 /// What the init and dmtcp_restart tell each other: a kind and a number.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Message {
-    /// To dmtcp_restart: the process has its ids.
+    /// To dmtcp_restart: all processes stand in their own memory.
     Made,
-    /// To dmtcp_restart: there is no process, with the errno if ids were the reason, else 0.
+    /// To dmtcp_restart: there are no processes, with the errno if ids were the reason, else 0.
     NotMade(i32),
-    /// To dmtcp_restart: the process is stopped.
+    /// To dmtcp_restart: the first process is stopped.
     Stopped,
-    /// To dmtcp_restart: the process exited.
+    /// To dmtcp_restart: all have ended, the first one by an exit.
     Exited(i32),
-    /// To dmtcp_restart: a signal ended the process.
+    /// To dmtcp_restart: all have ended, the first one by a signal.
     Killed(i32),
-    /// To the init: send the process this signal.
+    /// To the init: send the first processes this signal.
     Signal(i32),
 }
 
@@ -96,7 +99,7 @@ pub struct Namespace {
 pub enum NamespaceError {
     /// The kernel makes none.
     #[error(
-        "the ids of the process are taken here or may not be chosen, and no pid namespace can be made ({0}): allow user \
+        "the ids of the processes are taken here or may not be chosen, and no pid namespace can be made ({0}): allow user \
          namespaces (sysctl user.max_user_namespaces, kernel.apparmor_restrict_unprivileged_userns, the container's seccomp \
          profile), or give dmtcp_restart CAP_CHECKPOINT_RESTORE"
     )]
@@ -104,13 +107,13 @@ pub enum NamespaceError {
     /// The user cannot be mapped.
     #[error("cannot map your user into a namespace (/proc/PID/uid_map): {0}; allow user namespaces")]
     Map(io::Error),
-    /// The process was not made.
-    #[error("cannot make the process in its own pid namespace: {0}")]
+    /// The processes were not made.
+    #[error("cannot make the processes in their own pid namespace: {0}")]
     Spawn(SpawnError),
 }
 
-/// Makes a namespace and in it the process.
-pub fn start(restoration: &mut Restoration<'_>, ids: Option<&[i32]>) -> Result<Namespace, NamespaceError> {
+/// Makes a namespace and in it the processes.
+pub fn start(restoration: &mut Restoration<'_>, forest: &Forest, ids: Option<&Ids>) -> Result<Namespace, NamespaceError> {
     let refused = |error: nix::Error| NamespaceError::Refused(error.into());
     if kernel::forbidden("pid_namespace") {
         return Err(refused(nix::Error::EPERM));
@@ -136,7 +139,7 @@ pub fn start(restoration: &mut Restoration<'_>, ids: Option<&[i32]>) -> Result<N
             // Returns when the other end is closed: the user is mapped then.
             let _ = nix::unistd::read(wait.as_fd(), &mut [0]);
             drop(wait);
-            init(restoration, ids, theirs)
+            init(restoration, forest, ids, theirs)
         }
         pid => Pid::from_raw(pid),
     };
@@ -166,7 +169,7 @@ pub fn start(restoration: &mut Restoration<'_>, ids: Option<&[i32]>) -> Result<N
 }
 
 /// The namespace's first process.
-fn init(restoration: &Restoration<'_>, ids: Option<&[i32]>, control: OwnedFd) -> ! {
+fn init(restoration: &Restoration<'_>, forest: &Forest, ids: Option<&Ids>, control: OwnedFd) -> ! {
     let descriptors = restoration.plugins.descriptors();
     // Nobody is left behind half-made.
     let _ = nix::sys::prctl::set_pdeathsig(Signal::SIGKILL);
@@ -187,43 +190,44 @@ fn init(restoration: &Restoration<'_>, ids: Option<&[i32]>, control: OwnedFd) ->
     let mut mask = SigSet::empty();
     mask.add(Signal::SIGCHLD);
     let signals = SignalFd::with_flags(&mask, SfdFlags::SFD_CLOEXEC);
-    let child = match (restoration.spawn(ids), signals) {
-        (Ok(child), Ok(signals)) => (child, signals),
-        (Err(error), _) => {
-            let errno = match &error {
-                SpawnError::Ids(error) => error.raw_os_error().unwrap_or(libc::EIO),
-                SpawnError::Kernel(_) | SpawnError::Inject(_) | SpawnError::Said => 0,
-            };
-            send(control, Message::NotMade(errno));
-            if let SpawnError::Kernel(_) | SpawnError::Inject(_) = error {
-                report::die(restoration.plugins.stderr(), error);
-            }
-            std::process::exit(1)
-        }
-        (_, Err(error)) => report::die(restoration.plugins.stderr(), format_args!("cannot wait for signals: {error}")),
+    let signals = match signals {
+        Ok(signals) => signals,
+        Err(error) => report::die(restoration.plugins.stderr(), format_args!("cannot wait for signals: {error}")),
     };
-    let (child, signals) = child;
+    let roots = match family::make(restoration, forest, ids) {
+        Ok(pids) => Roots::new(pids),
+        Err(error) => {
+            let errno = if let SpawnError::Ids(error) = &error { error.raw_os_error().unwrap_or(libc::EIO) } else { 0 };
+            send(control, Message::NotMade(errno));
+            if let SpawnError::Ids(_) | SpawnError::Said = error {
+                std::process::exit(1)
+            }
+            report::die(restoration.plugins.stderr(), error);
+        }
+    };
     send(control, Message::Made);
-    // What was created belongs to the process now; the end of a pipe that stayed open here would never be an end.
-    let _ = nix::unistd::read(child.under_way.as_fd(), &mut [0]);
+    // What was created belongs to the processes now; the end of a pipe that stayed open here would never be an end.
     descriptors.close_all_but(&[control_handle]);
     if let Ok(null) = std::fs::OpenOptions::new().read(true).write(true).open("/dev/null") {
         let _ = nix::unistd::dup2_stdin(&null).and_then(|()| nix::unistd::dup2_stdout(&null));
         let _ = nix::unistd::dup2_stderr(&null);
     }
     let _ = nix::sys::prctl::set_pdeathsig(None);
-    attend(child.pid, control, &signals)
+    attend(roots, control, &signals)
 }
 
-/// Reaps everything, passes signals on, and tells about the process, until nobody is left.
-fn attend(process: Pid, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
+/// Reaps everything, passes signals on, and tells about the first processes, until nobody is left.
+fn attend(mut roots: Roots, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
     use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
     let mut listening = true;
+    // What happened while nobody listened has left no signal.
+    let mut timeout = PollTimeout::ZERO;
     loop {
         let readable = PollFlags::POLLIN;
         let mut polled = [PollFd::new(signals.as_fd(), readable), PollFd::new(control, readable)];
         let count = if listening { 2 } else { 1 };
-        let _ = poll(&mut polled[..count], PollTimeout::NONE);
+        let _ = poll(&mut polled[..count], timeout);
+        timeout = PollTimeout::NONE;
         let heard = |index: usize| polled[index].revents().is_some_and(|events| !events.is_empty());
         let (child, message) = (heard(0), listening && heard(1));
         if child {
@@ -231,30 +235,21 @@ fn attend(process: Pid, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
         }
         if message {
             match receive(control) {
-                Some(Message::Signal(number)) => {
-                    if let Ok(signal) = Signal::try_from(number) {
-                        let _ = kill(process, signal);
-                    }
-                }
+                Some(Message::Signal(number)) => roots.send(number),
                 Some(_) => {}
                 None => listening = false,
             }
         }
-        loop {
-            match kernel::child_news(-1) {
-                Ok(Some((pid, state))) if pid == process.as_raw() => send(
-                    control,
-                    match state {
-                        ChildState::Exited(code) => Message::Exited(code),
-                        ChildState::Killed(signal) => Message::Killed(signal),
-                        ChildState::Stopped => Message::Stopped,
-                    },
-                ),
-                Ok(Some(_)) => {}
-                Ok(None) => break,
-                Err(error) if error.raw_os_error() == Some(libc::ECHILD) => std::process::exit(0),
-                Err(_) => {}
-            }
+        match roots.look() {
+            Seen::Nothing => {}
+            Seen::Stopped => send(control, Message::Stopped),
+            Seen::Ended(Ended::Exited(code)) => send(control, Message::Exited(code)),
+            Seen::Ended(Ended::Killed(signal)) => send(control, Message::Killed(signal)),
+            Seen::Ended(Ended::Lost) | Seen::Nobody => std::process::exit(0),
+        }
+        // There may be daemons, or nobody.
+        if roots.look() == Seen::Nobody {
+            std::process::exit(0);
         }
     }
 }

@@ -4,6 +4,7 @@
 //! among our own libraries. `abi_stable` checks its layout before anything of it is called.
 
 use crate::descriptors::{Descriptors, Handle};
+use crate::forest::Member;
 use crate::host::{self, HostState};
 use abi_stable::library::{LibraryError, lib_header_from_path};
 use dmtcp_image::read::Image;
@@ -143,6 +144,11 @@ impl Plugins {
     /// The descriptor that messages go to.
     pub fn stderr_handle(&self) -> Option<Handle> {
         self.host.inherited_handle(2)
+    }
+
+    /// What is known of each process' place in the family.
+    pub fn members(&self) -> Vec<Member> {
+        self.host.members()
     }
 
     /// The ids that a plugin wants for a process: pid first.

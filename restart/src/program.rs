@@ -2,12 +2,14 @@
 
 use crate::checks::{self, Doubt};
 use crate::descriptors;
+use crate::family::{self, Ids};
+use crate::forest;
 use crate::images::{self, SelectError, Selection};
 use crate::namespace::{self, NamespaceError};
 use crate::options::{Options, PidNamespace};
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
-use crate::wait::{self, Ended, Waited};
+use crate::wait::{self, Ended, Roots, Waited};
 use dmtcp_image::read::Image;
 use dmtcp_launcher::client::{ANSWER, ClientError, Connection};
 use dmtcp_launcher::coordinator::{self, StartError};
@@ -80,7 +82,7 @@ impl Failure {
     }
 }
 
-/// Restarts; returns when the process has ended, or, after `--check` and `--verify`, at once.
+/// Restarts; returns when the processes have ended, or, after `--check` and `--verify`, at once.
 pub fn run(options: &Options) -> Result<Ended, Failure> {
     let quiet = options.coordinator.quiet(NAME);
     let names = images::names(&options.images, options.restartdir.as_deref())?;
@@ -126,10 +128,10 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
         drop_capabilities: false,
     };
-    let waited = start(&mut restoration, options.pid_namespace)?;
+    let mut waited = start(&mut restoration, options.pid_namespace)?;
     plugins.descriptors().close_all_but(&[]);
     watch(connection, quiet);
-    Ok(wait::until_end(&waited, &signals, terminal.as_ref().map(AsFd::as_fd)))
+    Ok(wait::until_end(&mut waited, &signals, terminal.as_ref().map(AsFd::as_fd)))
 }
 
 fn verify(images: &[Image]) -> Result<(), Failure> {
@@ -198,21 +200,19 @@ fn foreground_terminal() -> Option<OwnedFd> {
     })
 }
 
-/// Makes the process: with its ids here, else in a namespace; without wanted ids, as ids come.
+/// Makes the processes: with their ids here, else in a namespace; without wanted ids, as ids come.
 fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<Waited, Failure> {
-    let ids = restoration.plugins.wanted_ids(restoration.index);
+    let members = restoration.plugins.members();
+    let forest = forest::plan(&members);
+    let ids: Option<Ids> = (0..members.len()).map(|index| restoration.plugins.wanted_ids(index)).collect();
     let in_namespace = |restoration: &mut Restoration<'_>| {
-        namespace::start(restoration, ids.as_deref()).map(Waited::Namespace).map_err(Failure::Namespace)
+        namespace::start(restoration, &forest, ids.as_ref()).map(Waited::Namespace).map_err(Failure::Namespace)
     };
     if namespace == PidNamespace::Force {
         return in_namespace(restoration);
     }
-    let Some(wanted) = &ids else {
-        let child = restoration.spawn(None).map_err(Failure::Spawn)?;
-        return Ok(Waited::Process(child.pid));
-    };
-    match restoration.spawn(Some(wanted)) {
-        Ok(child) => Ok(Waited::Process(child.pid)),
+    match family::make(restoration, &forest, ids.as_ref()) {
+        Ok(pids) => Ok(Waited::Processes(Roots::new(pids))),
         Err(SpawnError::Ids(_)) if namespace == PidNamespace::Auto => in_namespace(restoration),
         Err(error @ SpawnError::Ids(_)) => Err(Failure::Ids(error)),
         Err(error) => Err(Failure::Spawn(error)),

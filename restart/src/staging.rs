@@ -19,6 +19,7 @@ use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
 use std::os::unix::fs::{FileExt, MetadataExt};
+use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// Why memory cannot be staged.
@@ -55,13 +56,21 @@ pub enum StageError {
         name: String,
     },
     /// The image cannot be read.
-    #[error("cannot read the image: {0}")]
-    Read(io::Error),
+    #[error("{} cannot be read: {error}", .image.display())]
+    Read {
+        /// The image.
+        image: PathBuf,
+        /// What the kernel said.
+        error: io::Error,
+    },
     /// The image's bytes are not those that were written.
     #[error(
-        "the image is damaged: the memory of {address:x} does not match its checksum; use another copy or an older generation"
+        "{} is damaged: the memory of {address:x} does not match its checksum; use another copy or an older generation",
+        .image.display()
     )]
     Damaged {
+        /// The image.
+        image: PathBuf,
         /// First address of the chunk.
         address: u64,
     },
@@ -184,8 +193,8 @@ impl<'a> Stage<'a> {
         spare: &mut Vec<u8>,
     ) -> Result<(), StageError> {
         self.image.read_chunk(file, extent, index, chunk, spare).map_err(|error| match error {
-            ImageError::Io(error) => StageError::Read(error),
-            _ => StageError::Damaged { address: extent.address + index * CHUNK },
+            ImageError::Io(error) => self.unreadable(error),
+            _ => self.damaged(extent.address + index * CHUNK),
         })
     }
 
@@ -215,6 +224,14 @@ impl<'a> Stage<'a> {
         unsafe { std::ptr::copy_nonoverlapping(bytes.as_ptr(), at as *mut u8, bytes.len().min(length as usize)) };
         kernel::protect(at, length, region.prot as i32).map_err(failed)?;
         Ok(at)
+    }
+
+    fn damaged(&self, address: u64) -> StageError {
+        StageError::Damaged { image: self.image.path.clone(), address }
+    }
+
+    fn unreadable(&self, error: io::Error) -> StageError {
+        StageError::Read { image: self.image.path.clone(), error }
     }
 
     fn map_error(&self, region: &Region, error: io::Error) -> StageError {
@@ -360,7 +377,7 @@ impl<'a> Stage<'a> {
         if self.image.is_compressed() {
             self.read_chunk(file, extent, job.chunk, chunk, spare)?;
         } else if self.read_data(file, holes, extent.offset + at, chunk)? != self.image.chunk_sum(extent, job.chunk) {
-            return Err(StageError::Damaged { address: extent.address + at });
+            return Err(self.damaged(extent.address + at));
         }
         if job.backed {
             // SAFETY: as above; `chunk` is the other buffer in this case.
@@ -381,7 +398,7 @@ impl<'a> Stage<'a> {
         for run in holes.data(offset..offset + chunk.len() as u64) {
             let start = (run.start - offset) as usize;
             let bytes = &mut chunk[start..(run.end - offset) as usize];
-            file.read_exact_at(bytes, run.start).map_err(StageError::Read)?;
+            file.read_exact_at(bytes, run.start).map_err(|error| self.unreadable(error))?;
             let _: Result<(), std::convert::Infallible> = sum::for_each_run(bytes, |within, run| {
                 total = sum::advance(total, start + within, run);
                 Ok(())

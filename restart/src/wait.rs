@@ -1,7 +1,7 @@
-//! dmtcp_restart while the computation runs: it stands for the process that it brought back.
+//! dmtcp_restart while the computation runs: it stands for the first processes that it brought back.
 //!
-//! Signals that it gets go on to the process, a stop of the process stops it too, so that the shell notices, and it ends
-//! as the process ends.
+//! Signals that it gets go on to them, a stop of the first one stops it too, so that the shell notices. When all of them
+//! have ended, it ends as the first one did.
 
 use crate::kernel::{self, ChildState};
 use crate::namespace::{self, Message, Namespace};
@@ -17,10 +17,80 @@ use std::os::fd::{AsFd, BorrowedFd};
 /// Who is waited for.
 #[derive(Debug)]
 pub enum Waited {
-    /// A child of ours.
-    Process(Pid),
-    /// The process in a namespace.
+    /// Children of ours.
+    Processes(Roots),
+    /// The processes in a namespace.
     Namespace(Namespace),
+}
+
+/// The processes whose end is waited for. The first one stands for the computation.
+#[derive(Debug)]
+pub struct Roots {
+    first: Pid,
+    left: Vec<Pid>,
+    ended: Ended,
+}
+
+impl Roots {
+    /// All of these; there is at least one.
+    pub fn new(pids: Vec<Pid>) -> Self {
+        Self { first: pids.first().copied().unwrap_or(Pid::this()), left: pids, ended: Ended::Lost }
+    }
+
+    /// Passes a signal on.
+    pub fn send(&self, signal: i32) {
+        if let Ok(signal) = Signal::try_from(signal) {
+            for pid in &self.left {
+                let _ = kill(*pid, signal);
+            }
+        }
+    }
+
+    /// Takes all news of children that there are.
+    pub fn look(&mut self) -> Seen {
+        let mut seen = Seen::Nothing;
+        loop {
+            match kernel::child_news(-1) {
+                Ok(Some((pid, state))) => {
+                    let first = pid == self.first.as_raw();
+                    match state {
+                        ChildState::Stopped if first => seen = Seen::Stopped,
+                        ChildState::Stopped => continue,
+                        ChildState::Exited(code) if first => self.ended = Ended::Exited(code),
+                        ChildState::Killed(signal) if first => self.ended = Ended::Killed(signal),
+                        ChildState::Exited(_) | ChildState::Killed(_) => {}
+                    }
+                    if state != ChildState::Stopped {
+                        let before = self.left.len();
+                        self.left.retain(|left| left.as_raw() != pid);
+                        if before > 0 && self.left.is_empty() {
+                            return Seen::Ended(self.ended);
+                        }
+                    }
+                }
+                Ok(None) => return seen,
+                Err(error) if error.kind() == std::io::ErrorKind::Interrupted => {}
+                Err(_) if self.left.is_empty() => return Seen::Nobody,
+                Err(_) => {
+                    self.left.clear();
+                    return Seen::Ended(self.ended);
+                }
+            }
+        }
+    }
+}
+
+/// What a look at the processes has shown.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Seen {
+    /// No news.
+    Nothing,
+    /// The first one is stopped.
+    Stopped,
+    /// The last one that is waited for has ended; the first one ended like this.
+    Ended(Ended),
+    /// They had ended before, and now there is no child at all.
+    Nobody,
 }
 
 /// How it ended.
@@ -60,41 +130,33 @@ pub fn hold_signals() -> nix::Result<SignalFd> {
 impl Waited {
     fn send(&self, signal: i32) {
         match self {
-            Self::Process(pid) => {
-                if let Ok(signal) = Signal::try_from(signal) {
-                    let _ = kill(*pid, signal);
-                }
-            }
+            Self::Processes(roots) => roots.send(signal),
             Self::Namespace(namespace) => namespace::send(namespace.control.as_fd(), Message::Signal(signal)),
         }
     }
 
-    /// Whether the terminal's signals reach the process without us.
+    /// Whether the terminal's signals reach the first process without us.
     fn in_our_group(&self) -> bool {
         match self {
-            Self::Process(pid) => getpgid(Some(*pid)) == Ok(getpgrp()),
+            Self::Processes(roots) => getpgid(Some(roots.first)) == Ok(getpgrp()),
             // Its init is a child of ours and changes no group; whether the process did cannot be seen from here.
             Self::Namespace(_) => false,
         }
     }
 }
 
-/// What a look at the process has shown.
-enum Seen {
-    Nothing,
-    Stopped,
-    Ended(Ended),
-}
-
 /// Waits for the end. `terminal` is the one whose foreground we had.
-pub fn until_end(waited: &Waited, signals: &SignalFd, terminal: Option<BorrowedFd<'_>>) -> Ended {
+pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<BorrowedFd<'_>>) -> Ended {
+    // What happened while nobody listened has left no signal.
+    let mut timeout = PollTimeout::ZERO;
     loop {
         let readable = PollFlags::POLLIN;
         let mut polled = vec![PollFd::new(signals.as_fd(), readable)];
-        if let Waited::Namespace(namespace) = waited {
+        if let Waited::Namespace(namespace) = &*waited {
             polled.push(PollFd::new(namespace.control.as_fd(), readable));
         }
-        let _ = poll(&mut polled, PollTimeout::NONE);
+        let _ = poll(&mut polled, timeout);
+        timeout = PollTimeout::NONE;
         let heard = |poll: &PollFd<'_>| poll.revents().is_some_and(|events| !events.is_empty());
         let (signal, message) = (heard(&polled[0]), polled.get(1).is_some_and(heard));
         if signal && let Ok(Some(info)) = signals.read_signal() {
@@ -105,7 +167,7 @@ pub fn until_end(waited: &Waited, signals: &SignalFd, terminal: Option<BorrowedF
             }
         }
         let seen = match waited {
-            Waited::Process(pid) => look(*pid),
+            Waited::Processes(roots) => roots.look(),
             Waited::Namespace(namespace) if message => match namespace::receive(namespace.control.as_fd()) {
                 Some(Message::Exited(code)) => Seen::Ended(Ended::Exited(code)),
                 Some(Message::Killed(signal)) => Seen::Ended(Ended::Killed(signal)),
@@ -116,7 +178,7 @@ pub fn until_end(waited: &Waited, signals: &SignalFd, terminal: Option<BorrowedF
             Waited::Namespace(_) => Seen::Nothing,
         };
         match seen {
-            Seen::Nothing => {}
+            Seen::Nothing | Seen::Nobody => {}
             Seen::Stopped => stop_too(waited, terminal),
             Seen::Ended(ended) => {
                 if let Some(terminal) = terminal {
@@ -125,17 +187,6 @@ pub fn until_end(waited: &Waited, signals: &SignalFd, terminal: Option<BorrowedF
                 return ended;
             }
         }
-    }
-}
-
-fn look(pid: Pid) -> Seen {
-    match kernel::child_news(pid.as_raw()) {
-        Ok(Some((_, ChildState::Exited(code)))) => Seen::Ended(Ended::Exited(code)),
-        Ok(Some((_, ChildState::Killed(signal)))) => Seen::Ended(Ended::Killed(signal)),
-        Ok(Some((_, ChildState::Stopped))) => Seen::Stopped,
-        Ok(None) => Seen::Nothing,
-        Err(error) if error.kind() == std::io::ErrorKind::Interrupted => Seen::Nothing,
-        Err(_) => Seen::Ended(Ended::Lost),
     }
 }
 

@@ -336,6 +336,93 @@ fn environment_is_changed_by_a_file(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// A file that has one name for the program and another for the file system: after a restart, yet another.
+fn paths_are_translated(s: &mut Scenario) -> Result<()> {
+    for name in ["first", "second"] {
+        let directory = s.path(name);
+        fs::create_dir(&directory)?;
+        s.run_as().own(&directory)?;
+        fs::write(directory.join("data"), format!("{name}\n"))?;
+    }
+    let mapping = |s: &Scenario, name: &str| format!("/unused:/x;/nowhere:{}", s.path(name).display());
+    s.set_env("DMTCP_PATH_MAPPING", &mapping(s, "first"));
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    // The working directory was the first one: that has a new name, too.
+    let both = format!("{};{}:{}", mapping(s, "second"), s.path("first").display(), s.path("second").display());
+    s.set_env("DMTCP_PATH_MAPPING", &both);
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)?;
+    ensure!(s.progress().find("value") == ["value first", "value second"], "{:?}", s.progress().find("value"));
+    Ok(())
+}
+
+/// Each checkpoint stays, and the older one can be restarted.
+fn every_checkpoint_is_kept(s: &mut Scenario) -> Result<()> {
+    let checkpoint = |s: &mut Scenario| {
+        s.see_steps(3)?;
+        let answer = s.ask(&["bc"])?;
+        ensure!(answer.status.success(), "dmtcp_command bc: {}", text(&answer));
+        s.see_steps(3)
+    };
+    s.launch()?;
+    checkpoint(s)?;
+    let log = fs::read(s.log())?;
+    checkpoint(s)?;
+    s.kill()?;
+    let base = s.image_directory().to_path_buf();
+    let script = fs::read_to_string(base.join("dmtcp_restart_script.sh"))?;
+    ensure!(script.contains("/generation-00002/ckpt_threads_"), "the script does not restart the newest: {script}");
+    for generation in ["generation-00002", "generation-00001"] {
+        s.rewind(&base.join(generation), &log)?;
+        s.restart(&Restart::images())?;
+        checkpoint(s)?;
+        let directory = s.image_directory().to_path_buf();
+        let new =
+            fs::read_dir(&directory)?.flatten().any(|x| x.file_name().to_string_lossy().starts_with("generation-"));
+        ensure!(new, "the checkpoint after the restart is not in a directory of its own in {}", directory.display());
+        s.kill()?;
+    }
+    Ok(())
+}
+
+/// Files that the tutorial shows are the examples, word for word.
+fn tutorial_shows_the_examples(_: &mut Scenario) -> Result<()> {
+    let tutorial = fs::read_to_string(root().join("docs/plugin-tutorial.md"))?;
+    let mut shown = 0;
+    for part in tutorial.split("\n`examples/").skip(1) {
+        let Some((name, rest)) = part.split_once("`:\n\n```") else { continue };
+        let head = format!("examples/{name}");
+        let Some(code) = rest.split_once('\n').and_then(|(_, code)| code.split_once("\n```")) else { continue };
+        let file = fs::read_to_string(root().join(&head)).with_context(|| format!("the tutorial shows {head}"))?;
+        ensure!(file.trim_end() == code.0, "docs/plugin-tutorial.md shows another {head} than there is");
+        shown += 1;
+    }
+    ensure!(shown >= 9, "the tutorial shows only {shown} files");
+    Ok(())
+}
+
+/// What a plugin's restart half says of its section.
+fn section_is_explained(s: &mut Scenario) -> Result<()> {
+    let plugin = rust_plugin(s, "where_from")?;
+    s.set_env("DMTCP_PLUGIN", &plugin);
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    let mut inspect = s.tool("dmtcp_inspect");
+    inspect.args(s.image_files()?);
+    let said = text(&s.output(inspect)?);
+    let host = fs::read_to_string("/proc/sys/kernel/hostname")?;
+    ensure!(said.contains(&format!("checkpointed on {}", host.trim())), "dmtcp_inspect says: {said}");
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).sampled_as(RunAs::User);
     runner::main(vec![
@@ -351,6 +438,10 @@ fn main() -> ExitCode {
         case("examples_run_without_us", examples_run_without_us).only(RunAs::User),
         case("no_checkpoint_cuts_a_section", sections_are_whole),
         case("program_asks_how_things_stand", questions_are_answered),
+        case("section_of_a_plugin_is_explained", section_is_explained),
+        case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
+        case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),
+        Case::flow("paths_are_translated", Program::c("renamed.c", &[]), paths_are_translated).sampled_as(RunAs::User),
         Case::flow("modify_env_changes_variables_at_restart", environment(), environment_is_changed_by_a_file)
             .options(&["--modify-env"])
             .sampled_as(RunAs::User),

@@ -26,7 +26,7 @@ pub fn run(prefix: &Path) -> Result<String> {
     for library in &libraries {
         put(library, &library_directory, 0o755)?;
     }
-    for (from, to) in [("plugin-api/include", "include"), ("docs/man", "share/man/man1")] {
+    for (from, to) in [("include", "include"), ("docs/man", "share/man/man1")] {
         for file in fs::read_dir(root().join(from)).into_iter().flatten().flatten() {
             put(&file.path(), &prefix.join(to), 0o644)?;
         }

@@ -5,7 +5,7 @@
 
 use super::news::{self, Snapshot};
 use super::{NOT_PRESENT, PRESENT, hold};
-use crate::life::{self, link::Link};
+use crate::life::{self, alone, link::Link};
 use crate::{log, signal};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::message::{Command, FromClient, FromCoordinator, Outcome};
@@ -22,6 +22,15 @@ const FAILED: c_int = -1;
 /// Asks the coordinator something; `None`: it cannot be reached or does not answer.
 fn ask(command: Command) -> Option<Outcome> {
     let standing = news::standing()?;
+    if alone::is_alone() {
+        return match command {
+            Command::Checkpoint { .. } => {
+                alone::ask();
+                Some(Outcome::Done { generation: None, notes: Vec::new() })
+            }
+            _ => None,
+        };
+    }
     hold::hold();
     let mask = signal::set_mask(life::CHECKPOINT_THREAD_MASK);
     let outcome = exchange(standing, command);

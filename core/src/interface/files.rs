@@ -58,7 +58,9 @@ pub fn choose_directory(path: &[u8]) -> bool {
     let chosen = try_directory(path);
     if let Err(reason) = &chosen {
         let name = String::from_utf8_lossy(path);
-        log::tell(&format!("the checkpoint directory {name} cannot be used: {reason}; images go where they went before"));
+        log::tell(&format!(
+            "the checkpoint directory {name} cannot be used: {reason}; images go where they went before"
+        ));
     }
     chosen.is_ok()
 }

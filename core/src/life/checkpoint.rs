@@ -8,6 +8,7 @@
 //! is removed, the coordinator is told what and why.
 
 use super::birth;
+use super::alone;
 use super::context::{self, Context, RESTARTED};
 use super::restore;
 use super::worker::{Worker, host_name, program};
@@ -77,9 +78,9 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     let passed = match written {
         Ok(Step::Written { file, message, child }) => {
             let path = message.path.clone();
-            worker.send(&FromClient::Written(message));
+            worker.send(&FromClient::Written(message.clone()));
             match worker.pass(generation, Barrier::Written, BARRIER_LIMIT) {
-                Ok(()) => Ok((file, path, child)),
+                Ok(()) => Ok((file, message, child)),
                 Err(reason) => {
                     if let Some(child) = child {
                         child.kill();
@@ -94,13 +95,17 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     no_event(Event::Resume);
     go_on(passed.is_ok());
     no_event(Event::Running);
-    let synced = passed.and_then(|(file, path, child)| {
+    let synced = passed.and_then(|(file, message, child)| {
         let result = match child {
             Some(child) => child.wait(worker, generation),
             None => sys::sync(file.number())
                 .map_err(|e| (format!("the image does not reach the disk (errno {e}): {}", cause(e)), false)),
         };
-        result.map_err(|(reason, known)| (reason, path, known))
+        let result = result.and_then(|()| match alone::is_alone() {
+            true => alone::commit(worker, &message).map_err(|reason| (reason, false)),
+            false => Ok(()),
+        });
+        result.map_err(|(reason, known)| (reason, message.path, known))
     });
     match synced {
         Ok(()) => {
@@ -132,6 +137,10 @@ fn go_on(written: bool) {
 fn give_up(worker: &mut Worker, generation: u64, reason: String) {
     let reason = format!("{}[{}]: {reason}", program(), sys::pid());
     log::line(dmtcp_plugin_api::core::Level::Error, "core", &reason);
+    if alone::is_alone() {
+        log::tell(&format!("there is no checkpoint: {reason}"));
+        alone::give_up(generation, &reason);
+    }
     worker.send(&FromClient::Failed { generation, reason });
 }
 

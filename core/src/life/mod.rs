@@ -8,6 +8,7 @@
 //! ```
 
 pub mod birth;
+pub mod alone;
 pub mod checkpoint;
 mod context;
 pub mod descriptors;

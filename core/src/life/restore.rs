@@ -141,6 +141,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     descriptors::separate()?;
     let info = take_handoff()?;
     worker.buffer = make_buffer()?;
+    super::alone::set(false);
     worker.host = info.coord_host.clone();
     worker.port = info.coord_port;
     let key: [u8; 32] = info.key[..].try_into().map_err(|_| "dmtcp_restart handed over no key".to_owned())?;

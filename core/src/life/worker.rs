@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
-use super::{birth, descriptors, exit, restore};
+use super::{alone, birth, descriptors, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
 use crate::{config, interface, log};
 use dmtcp_image::codec::Method;
@@ -102,9 +102,21 @@ impl Worker {
             buffer: make_buffer()?,
             slot,
         };
-        worker.join(None)?;
+        if config.alone {
+            worker.begin_alone();
+        } else {
+            worker.join(None)?;
+        }
         birth::show_membership();
         Ok(worker)
+    }
+
+    /// Makes the process a computation of its own.
+    fn begin_alone(&mut self) {
+        alone::set(true);
+        self.computation = ComputationId(u128::from_le_bytes(link::random()));
+        self.peers = 1;
+        interface::news::joined(self);
     }
 
     /// Connects and joins.
@@ -150,7 +162,9 @@ impl Worker {
 
     /// Waits for the next message; `limit` in milliseconds, negative: for ever.
     pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
-        let Some(link) = &mut self.link else { return Err(Silence::Gone) };
+        let Some(link) = &mut self.link else {
+            return Err(if alone::is_alone() { Silence::TimeOut } else { Silence::Gone });
+        };
         let message = link.receive(limit);
         match &message {
             Ok(message) => interface::news::heard(message),
@@ -162,6 +176,9 @@ impl Worker {
 
     /// Waits until all have come to a barrier. The error says why the generation is not to be.
     pub fn pass(&mut self, generation: u64, barrier: Barrier, limit: i32) -> Result<(), String> {
+        if alone::is_alone() {
+            return Ok(());
+        }
         loop {
             match self.receive(limit) {
                 Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours })
@@ -186,6 +203,13 @@ impl Worker {
 
     /// Serves the coordinator for ever.
     pub fn serve(&mut self) -> ! {
+        let mut served = 0;
+        while alone::is_alone() {
+            let generation = alone::next_generation(self, &mut served);
+            if checkpoint::checkpoint(self, generation) == Outcome::Restarted {
+                restore::rejoin(self);
+            }
+        }
         loop {
             match self.receive(-1) {
                 Ok(FromCoordinator::Checkpoint { generation }) => {

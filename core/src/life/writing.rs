@@ -13,7 +13,7 @@
 //! `__WCLONE` finds it. It has the checkpoint thread's copy of all private memory as it is now. Memory that it does not
 //! have to itself (shared, MADV_DONTFORK, MADV_WIPEONFORK, plugins' blobs) is written before. It dies with the process.
 
-use super::exit;
+use super::{alone, exit};
 use super::worker::Worker;
 use crate::capture::FileSink;
 use dmtcp_image::codec::Method;
@@ -173,7 +173,8 @@ impl Child {
         let pidfd = unsafe { sys::call(libc::SYS_pidfd_open as i32, [self.pid as usize, 0, 0, 0, 0, 0]) }
             .map(|number| Fd::own(number as i32));
         loop {
-            if let Some(error) = self.ended(libc::WNOHANG) {
+            // Without a coordinator there is nobody to listen to meanwhile.
+            if let Some(error) = self.ended(if alone::is_alone() { 0 } else { libc::WNOHANG }) {
                 return match error {
                     0 => Ok(()),
                     error => Err((format!("the image cannot be written in the background: {}", super::checkpoint::cause(error)), false)),

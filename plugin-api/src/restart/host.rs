@@ -50,6 +50,20 @@ pub struct Process {
     pub sid: i32,
 }
 
+/// A child that had ended and that its parent had not waited for.
+#[repr(C)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct EndedChild {
+    /// Its pid.
+    pub pid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Its wait status, as wait(2) gives it.
+    pub status: i32,
+}
+
 /// Where a blob's bytes are.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
@@ -92,6 +106,10 @@ pub struct HostTable {
     pub warn: extern "C" fn(*mut (), Text),
     /// A file path as it is to be used here (path mappings applied); result as `section`.
     pub path: extern "C" fn(*mut (), Text) -> Text,
+    /// The process' group or session has this id, and its leader had ended.
+    pub leaderless: extern "C" fn(*mut (), u32, i32),
+    /// The process had this ended child.
+    pub ended_child: extern "C" fn(*mut (), u32, EndedChild),
 }
 
 /// A pointer to a [`HostTable`] in the shape that the layout check of `abi_stable` accepts.
@@ -184,6 +202,16 @@ impl Host<'_> {
     /// Asks that a process be made with these ids: pid first, then its other tids.
     pub fn want_ids(&self, index: u32, ids: &[i32]) {
         (self.table.want_ids)(self.table.context, index, ids.as_ptr(), ids.len());
+    }
+
+    /// Says that the leader of the group or session with this id, which the process is in, had ended.
+    pub fn leaderless(&self, index: u32, id: i32) {
+        (self.table.leaderless)(self.table.context, index, id);
+    }
+
+    /// Asks that the process have this ended child again.
+    pub fn ended_child(&self, index: u32, child: EndedChild) {
+        (self.table.ended_child)(self.table.context, index, child);
     }
 
     /// Tells the user something that does not keep the restart from working.

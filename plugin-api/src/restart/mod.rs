@@ -16,7 +16,7 @@ mod content;
 mod host;
 mod module;
 
-pub use host::{BlobAt, Host, HostRef, HostTable, Process, Text};
+pub use host::{BlobAt, EndedChild, Host, HostRef, HostTable, Process, Text};
 pub use module::{RestartModule, RestartModuleRef, adapter};
 
 /// What the author of a restart half writes; [`crate::restart_half!`] exports it.

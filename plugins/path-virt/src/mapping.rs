@@ -82,12 +82,18 @@ impl Mapping {
 
     /// The file system's name of a path; its length. `None`: it is the program's.
     pub fn to_real(&self, path: &[u8], into: &mut [u8; LONGEST]) -> Option<usize> {
-        self.0.iter().find_map(|(old, new)| Some((new, behind(path, old)?))).and_then(|(new, rest)| join(new, rest, into))
+        self.0
+            .iter()
+            .find_map(|(old, new)| Some((new, behind(path, old)?)))
+            .and_then(|(new, rest)| join(new, rest, into))
     }
 
     /// The program's name of a path; its length. `None`: it is the file system's.
     pub fn to_virtual(&self, path: &[u8], into: &mut [u8; LONGEST]) -> Option<usize> {
-        self.0.iter().find_map(|(old, new)| Some((old, behind(path, new)?))).and_then(|(old, rest)| join(old, rest, into))
+        self.0
+            .iter()
+            .find_map(|(old, new)| Some((old, behind(path, new)?)))
+            .and_then(|(old, rest)| join(old, rest, into))
     }
 }
 

@@ -19,7 +19,11 @@ fn template<R>(template: *mut c_char, function: impl FnOnce(*mut c_char) -> R) -
     let common = (0..length.min(real)).take_while(|&n| buffer[real - 1 - n] != b'/').count();
     // SAFETY: the last `common` bytes of the template, which the program lets the function change.
     unsafe {
-        std::ptr::copy_nonoverlapping(buffer[real - common..].as_ptr(), template.cast::<u8>().add(length - common), common);
+        std::ptr::copy_nonoverlapping(
+            buffer[real - common..].as_ptr(),
+            template.cast::<u8>().add(length - common),
+            common,
+        );
     }
     result
 }

@@ -146,8 +146,13 @@ fn create_mapped(host: &Host<'_>, index: u32, files: &Files, masters: &Masters, 
     let object = match &mapped.source {
         Source::Nameless(object) => masters.reopen(*object, libc::O_RDONLY),
         Source::Named(named) => open::mapped(host, files, named, mapped.writable),
-        Source::Spare(named, _) if open::find(host, files, named, false).is_ok() => {
-            open::mapped(host, files, named, mapped.writable)
+        Source::Spare(named, content) if open::find(host, files, named, false).is_ok() => {
+            // The bytes in the image are not needed, but the mapping that they were read through is part of the memory.
+            let there = open::mapped(host, files, named, mapped.writable);
+            if let Some(copy) = there.as_ref().ok().and_then(|file| file.try_clone().ok()) {
+                host.provide(content.object, copy);
+            }
+            there
         }
         Source::Spare(named, content) | Source::Memory(named, content) => {
             let failed = |e: String| format!("mapped memory {}: {e}", named.path);
