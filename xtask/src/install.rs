@@ -7,7 +7,7 @@
 //! Libraries of older builds stay: a restored process keeps running the ones in its image, and the programs that it
 //! executes must get the same.
 
-use crate::workspace::{build, products, release, root};
+use crate::workspace::{build_dist, products, root};
 use anyhow::{Context, Result};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -16,8 +16,7 @@ use std::process::Command;
 
 /// Build and install below `prefix`.
 pub fn run(prefix: &Path) -> Result<String> {
-    build()?;
-    let (programs, libraries) = products(&release())?;
+    let (programs, libraries) = products(&build_dist()?)?;
     let core = libraries.iter().find(|x| x.ends_with("libdmtcp.so")).context("libdmtcp.so was not built")?;
     let library_directory = prefix.join("lib/dmtcp").join(build_id(core)?);
     for program in &programs {

@@ -1,7 +1,7 @@
-//! `cargo xtask test` and `cargo xtask bench`: prepare the machine, build, hand over to the tests or benchmarks.
+//! `cargo xtask test` and `cargo xtask bench`: prepare the machine, build, build_dist, hand over to the tests or benchmarks.
 
 use crate::packages;
-use crate::workspace::{build, cargo, command, release, run};
+use crate::workspace::{build, build_dist, cargo, command, release, run};
 use anyhow::{Context, Result};
 use std::time::Instant;
 
@@ -38,7 +38,6 @@ pub fn test(full: bool, filter: Option<&str>) -> Result<String> {
 /// Run the benchmarks.
 pub fn bench(arguments: &[String]) -> Result<String> {
     packages::ensure_installed(packages::DEMO)?;
-    build()?;
-    run(command(release().join("dmtcp-benches")).args(arguments))?;
+    run(command(build_dist()?.join("dmtcp-benches")).args(arguments))?;
     Ok("Benchmarks done.".into())
 }

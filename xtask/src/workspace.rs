@@ -39,10 +39,17 @@ pub fn run(command: &mut Command) -> Result<()> {
     Ok(())
 }
 
-/// Build everything, optimised, as it ships.
+/// Build everything, optimised, as it is tested.
 pub fn build() -> Result<()> {
     println!("Building (release) ...");
     run(cargo().args(["build", "--quiet", "--release", "--workspace"]))
+}
+
+/// Build everything as it ships, small; gives the directory.
+pub fn build_dist() -> Result<PathBuf> {
+    println!("Building (dist) ...");
+    run(cargo().args(["build", "--quiet", "--profile", "dist", "--workspace"]))?;
+    Ok(target().join("dist"))
 }
 
 /// Programs and in-process libraries in the directory of a release build: what is installed.
