@@ -22,6 +22,9 @@ pub struct Args {
     /// Write when the coordinator starts and ends, its host and its port to this file
     #[arg(long, value_name = "FILE")]
     pub status_file: Option<PathBuf>,
+    /// Keep numbers for a monitor in this file, in Prometheus' text format
+    #[arg(long, value_name = "FILE")]
+    pub metrics_file: Option<PathBuf>,
     /// Where the restart script goes [default: the current directory]
     #[arg(short = 'c', long, value_name = "DIR", env = "DMTCP_CHECKPOINT_DIR", hide_env_values = true)]
     pub ckptdir: Option<PathBuf>,

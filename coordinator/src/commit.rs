@@ -18,6 +18,7 @@ use dmtcp_protocol::message::{ComputationId, Join, Written};
 use std::collections::BTreeSet;
 use std::fs::{DirBuilder, File, OpenOptions};
 use std::io::{self, Write};
+use std::os::unix::fs::MetadataExt;
 use std::os::unix::fs::{DirBuilderExt, OpenOptionsExt};
 use std::path::{Component, Path, PathBuf};
 
@@ -182,9 +183,17 @@ pub fn commit(
     Ok(committed)
 }
 
-/// Removes directories of generations that no longer count.
+/// Removes directories of generations that no longer count, and the public names that still name an image in one: those
+/// of processes that have ended since.
 pub fn remove(obsolete: &[PathBuf]) {
     for directory in obsolete {
+        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
+            let Some(public) = directory.ancestors().nth(2).map(|place| place.join(entry.file_name())) else { continue };
+            let identity = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok();
+            if identity(&public).is_some_and(|named| Some(named) == identity(&entry.path())) {
+                let _ = std::fs::remove_file(&public);
+            }
+        }
         // What cannot be removed now is found again by the next commit.
         let _ = std::fs::remove_dir_all(directory);
     }

@@ -7,6 +7,7 @@ use crate::computation::{Asker, ClientId, Computation, Effect};
 use crate::connection::{Connection, End};
 use crate::console::{self, Console, Line};
 use crate::journal::Journal;
+use crate::metrics::MetricsFile;
 use dmtcp_launcher::say;
 use dmtcp_protocol::auth::Key;
 use mio::net::TcpListener;
@@ -18,6 +19,7 @@ use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeMap;
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
+use std::path::PathBuf;
 use std::time::{Duration, Instant};
 
 const LISTENER: Token = Token(0);
@@ -44,6 +46,8 @@ pub struct Options {
     pub unused: Option<Duration>,
     /// Whether somebody may type on stdin.
     pub console: bool,
+    /// File for a monitor.
+    pub metrics_file: Option<PathBuf>,
 }
 
 /// The coordinator's outside.
@@ -69,6 +73,9 @@ pub struct Server {
     lonely: Option<Instant>,
     used: bool,
     exit: Option<i32>,
+    metrics: Option<MetricsFile>,
+    /// When the metrics have to be written that were too soon.
+    metrics_due: Option<Instant>,
 }
 
 impl Server {
@@ -94,6 +101,7 @@ impl Server {
         let console_polled = console.is_some()
             && poll.registry().register(&mut SourceFd(&io::stdin().as_raw_fd()), CONSOLE, Interest::READABLE).is_ok();
         let now = Instant::now();
+        let metrics = options.metrics_file.clone().map(MetricsFile::new);
         Ok(Self {
             poll,
             listener,
@@ -112,6 +120,8 @@ impl Server {
             lonely: Some(now),
             used: false,
             exit: None,
+            metrics,
+            metrics_due: None,
         })
     }
 
@@ -150,6 +160,10 @@ impl Server {
             }
             self.keep_time(now);
             self.carry_out(now);
+            if let Some(metrics) = &mut self.metrics {
+                let (status, counts) = (self.computation.status(), self.computation.counts());
+                self.metrics_due = metrics.update(&status, counts, self.journal, now);
+            }
             if let Some(code) = self.exit {
                 self.say_last_words();
                 return Ok(code);
@@ -168,7 +182,7 @@ impl Server {
             self.options.stale.and_then(|limit| Some(self.lonely? + limit)),
             self.options.unused.filter(|_| !self.used).map(|limit| self.started + limit),
         ];
-        let others = [handshakes, self.computation.next_deadline(), self.accept_again];
+        let others = [handshakes, self.computation.next_deadline(), self.accept_again, self.metrics_due];
         let next = ends.into_iter().chain(others).flatten().min()?;
         // Never early: the deadline must have passed when we wake, or we would spin.
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))

@@ -2,7 +2,7 @@
 
 use crate::report;
 use dmtcp_protocol::message::{Command, Outcome};
-use serde_json::{Value, json};
+use serde_json::{Map, Value, json};
 use std::error::Error;
 
 /// The commands, for people.
@@ -121,6 +121,20 @@ pub fn json(command: Command, host: &str, port: u16, answer: &Result<Outcome, Bo
             add("checkpoint_interval", shown.interval.into());
             add("generation", shown.generation.into());
             add("checkpoint_dir", shown.checkpoint_dir.as_str().into());
+            let times = |list: &[(String, u64)]| -> Value {
+                list.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect::<Map<_, _>>().into()
+            };
+            let last = shown.last.as_ref().map(|last| {
+                json!({
+                    "generation": last.generation,
+                    "processes": last.processes,
+                    "bytes": last.bytes,
+                    "total_us": last.total,
+                    "phases_us": times(&last.phases),
+                    "stages_us": times(&last.stages),
+                })
+            });
+            add("last_checkpoint", last.into());
             add("computation", shown.computation.map(|id| id.to_string()).into());
         }
         Ok(Outcome::List(workers)) => {

@@ -1,7 +1,7 @@
 //! How the programs end when they fail: one sentence on stderr, and one exit code that scripts can tell from the exit
 //! codes of the application.
 
-use crate::say;
+use crate::{generate, say};
 use dmtcp_protocol::env;
 use std::fmt::Display;
 
@@ -18,6 +18,7 @@ pub fn fail(program: &str, message: impl Display) -> ! {
 
 /// Reads the command line; `--help` and `--version` end the program with 0, a wrong one with `wrong`.
 pub fn parse_arguments<A: clap::Parser>(wrong: i32) -> A {
+    generate::answer(A::command);
     A::try_parse().unwrap_or_else(|error| {
         // Nothing can be done when stdout or stderr is closed; the exit code still tells.
         let _ = error.print();

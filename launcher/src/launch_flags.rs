@@ -124,7 +124,7 @@ pub struct OldPluginFlags {
     /// A part of ipc that does not exist yet.
     #[arg(long, hide = true)]
     disable_svipc_plugin: bool,
-    /// No counterpart yet.
+    /// timer.
     #[arg(long, hide = true)]
     disable_timer_plugin: bool,
     /// pid-virt.
@@ -161,6 +161,7 @@ impl LaunchFlags {
             "event" => self.old.disable_event_plugin || self.old.disable_ipc_plugin || off("DMTCP_EVENT_PLUGIN"),
             "file" => self.old.disable_file_plugin || self.old.disable_ipc_plugin || off("DMTCP_FILE_PLUGIN"),
             "ipc" => self.old.disable_ipc_plugin,
+            "timer" => self.old.disable_timer_plugin || off("DMTCP_TIMER_PLUGIN"),
             "pid-virt" => self.old.disable_pid_plugin || off("DMTCP_PID_PLUGIN"),
             _ => false,
         };
@@ -216,7 +217,7 @@ mod tests {
     fn old_names_mean_our_plugins() {
         let read = flags("dmtcp_launch --disable-ipc-plugin --disable-pid-plugin prog").unwrap();
         let off: Vec<bool> = BUILT_IN.iter().map(|plugin| read.is_disabled(plugin.name)).collect();
-        assert_eq!(off, [true, true, true, false, true]);
+        assert_eq!(off, [true, true, true, false, false, true]);
     }
 
     #[test]

@@ -19,6 +19,7 @@ pub mod coordinator;
 pub mod exec;
 pub mod failure;
 pub mod flags;
+pub mod generate;
 pub mod key;
 pub mod launch;
 pub mod launch_flags;

@@ -24,11 +24,12 @@ pub struct BuiltIn {
 }
 
 /// The plugins that come with this program, in the order in which they act before a checkpoint.
-pub const BUILT_IN: [BuiltIn; 5] = [
+pub const BUILT_IN: [BuiltIn; 6] = [
     BuiltIn { name: "event", file: "libdmtcp_event.so", about: "eventfd and its kin" },
     BuiltIn { name: "file", file: "libdmtcp_file.so", about: "files, directories, terminals that were inherited" },
     BuiltIn { name: "ipc", file: "libdmtcp_ipc.so", about: "descriptors that are one, pipes" },
     BuiltIn { name: "process", file: "libdmtcp_process.so", about: "working directory, limits, names" },
+    BuiltIn { name: "timer", file: "libdmtcp_timer.so", about: "POSIX timers, interval timers, alarm" },
     BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads" },
 ];
 

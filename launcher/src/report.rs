@@ -1,7 +1,7 @@
 //! What came of a command, as text for a person and as JSON for a program. The words are those that scripts look for.
 
 use dmtcp_protocol::env;
-use dmtcp_protocol::message::{Barrier, Outcome, Status, Worker};
+use dmtcp_protocol::message::{Barrier, Outcome, Status, Timings, Worker};
 use std::fmt::Write;
 
 /// What is said when there is nothing to checkpoint.
@@ -34,13 +34,51 @@ pub fn status(status: &Status) -> String {
         0 => "0 (checkpoint manually)".into(),
         seconds => seconds.to_string(),
     };
+    let last = status.last.as_ref().map_or(String::new(), |last| format!("\nLast checkpoint...\n{}", table(last)));
     format!(
-        "Coordinator:\n  Host: {}\n  Port: {}{note}\nStatus...\n  NUM_PEERS={}\n  RUNNING={}\n  CKPT_INTERVAL={interval}",
+        "Coordinator:\n  Host: {}\n  Port: {}{note}\nStatus...\n  NUM_PEERS={}\n  RUNNING={}\n  CKPT_INTERVAL={interval}{last}",
         status.host,
         status.port,
         status.peers,
         if status.running { "yes" } else { "no" },
     )
+}
+
+/// What a generation took, in one line for a log.
+pub fn timings(timings: &Timings) -> String {
+    let parts = timings.phases.iter().chain(&timings.stages);
+    let parts: Vec<String> = parts.map(|(name, time)| format!("{name} {}", milliseconds(*time))).collect();
+    format!(
+        "generation {} of {} processes committed in {} ({}); {} bytes",
+        timings.generation,
+        timings.processes,
+        milliseconds(timings.total),
+        parts.join(", "),
+        timings.bytes
+    )
+}
+
+/// The same as a table: what the computation did, and the slowest process in each stage of that.
+fn table(timings: &Timings) -> String {
+    let mut text = format!(
+        "  GENERATION={}\n  PROCESSES={}\n  BYTES={}",
+        timings.generation, timings.processes, timings.bytes
+    );
+    let mut row = |name: &str, time: u64, note: &str| {
+        let _ = write!(text, "\n  {name:<10}{:>12}{note}", milliseconds(time));
+    };
+    for (name, time) in &timings.phases {
+        row(name, *time, "");
+    }
+    row("total", timings.total, "");
+    for (name, time) in &timings.stages {
+        row(name, *time, "  (slowest process)");
+    }
+    text
+}
+
+fn milliseconds(microseconds: u64) -> String {
+    format!("{}.{:03} ms", microseconds / 1000, microseconds % 1000)
 }
 
 /// The list of processes as text.

@@ -275,6 +275,25 @@ pub struct Status {
     pub generation: u64,
     /// Where the restart script goes.
     pub checkpoint_dir: String,
+    /// How long the last committed generation took.
+    pub last: Option<Timings>,
+}
+
+/// How long a generation took; times in microseconds.
+#[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
+pub struct Timings {
+    /// The generation.
+    pub generation: u64,
+    /// How many processes it has.
+    pub processes: u32,
+    /// Bytes of its images on disk.
+    pub bytes: u64,
+    /// From the request to the commit.
+    pub total: u64,
+    /// What the computation as a whole did, in order: suspend, capture, sync, commit.
+    pub phases: Vec<(String, u64)>,
+    /// What each process did: the longest time that any took. stop, look, write.
+    pub stages: Vec<(String, u64)>,
 }
 
 /// A row of the list.

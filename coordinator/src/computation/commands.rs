@@ -124,6 +124,7 @@ impl Computation {
             computation: self.id.filter(|_| there),
             generation: if there { self.committed } else { 0 },
             checkpoint_dir: self.settings.checkpoint_dir.to_string_lossy().into_owned(),
+            last: self.last_timings.clone().filter(|_| there),
         }
     }
 

@@ -11,7 +11,9 @@
 //! harmless: the image is complete, and the coordinator brings it to the disk.
 
 use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Worker};
+use super::timing::Stopwatch;
 use crate::commit::{self, Claim};
+use dmtcp_launcher::report;
 use dmtcp_protocol::message::{Barrier, FromCoordinator, Join, Outcome, Written};
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
@@ -62,7 +64,7 @@ pub(super) struct Generation {
     pub(super) members: BTreeMap<ClientId, Member>,
     pub(super) request: Request,
     claim: Claim,
-    started: Instant,
+    stopwatch: Stopwatch,
     last_news: Instant,
     last_progress: Instant,
 }
@@ -114,7 +116,7 @@ impl Computation {
             members: BTreeMap::new(),
             request,
             claim,
-            started: now,
+            stopwatch: Stopwatch::start(now),
             last_news: now,
             last_progress: now,
         }));
@@ -264,11 +266,15 @@ impl Computation {
             return;
         }
         let number = generation.number;
-        let (barrier, next) = match generation.phase {
-            Phase::Suspending => (Barrier::Suspended, Phase::Writing),
-            Phase::Writing => (Barrier::Written, Phase::Syncing),
-            Phase::Syncing => return self.commit_generation(now),
+        let (barrier, next, what) = match generation.phase {
+            Phase::Suspending => (Barrier::Suspended, Phase::Writing, "suspend"),
+            Phase::Writing => (Barrier::Written, Phase::Syncing, "capture"),
+            Phase::Syncing => {
+                generation.stopwatch.end_phase("sync", now);
+                return self.commit_generation(now);
+            }
         };
+        generation.stopwatch.end_phase(what, now);
         generation.phase = next;
         let processes = generation.members.len() as u32;
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
@@ -304,6 +310,8 @@ impl Computation {
         let number = generation.number;
         let asked = images.iter().map(|image| image.join.keep).max().unwrap_or(0);
         let keep = asked.max(self.settings.keep);
+        // The disk takes its time, and the clock that this is told stands still meanwhile.
+        let begun = Instant::now();
         match commit::commit(computation, number, &images, &script, keep) {
             Err(error) => self.abort_generation(&error.to_string(), now),
             Ok(committed) => {
@@ -316,13 +324,14 @@ impl Computation {
                     })
                     .collect();
                 notes.extend(committed.warnings);
-                let milliseconds = now.duration_since(generation.started).as_millis();
-                let members = generation.members.len();
                 let request = std::mem::take(&mut generation.request);
-                let stages = stages(generation.members.values());
-                self.journal.note(format_args!(
-                    "generation {number} of {members} processes committed, {milliseconds} ms{stages}"
-                ));
+                let end = now + begun.elapsed();
+                generation.stopwatch.end_phase("commit", end);
+                let images = generation.members.values().filter_map(|member| member.part.image());
+                let timings = generation.stopwatch.finish(number, images, end);
+                self.journal.note(report::timings(&timings));
+                self.counts.committed += 1;
+                self.last_timings = Some(timings);
                 self.finish_commit(number, request, notes, now);
                 self.effects.push(Effect::Remove(committed.obsolete));
             }
@@ -357,6 +366,7 @@ impl Computation {
     /// Gives the generation up; the older one is untouched.
     pub(super) fn abort_generation(&mut self, reason: &str, now: Instant) {
         let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
+        self.counts.aborted += 1;
         self.journal.warn(format_args!("generation {} failed: {reason}", generation.number));
         let abort = FromCoordinator::Abort { generation: generation.number, reason: reason.into() };
         for client in generation.members.keys().filter(|client| self.workers.contains_key(client)) {
@@ -367,16 +377,4 @@ impl Computation {
         self.answer_all(generation.request.waiting, &Outcome::Failed(reason.into()));
         self.run_on(now);
     }
-}
-
-/// The longest time that any process took for each stage, for the log.
-fn stages<'a>(members: impl Iterator<Item = &'a Member>) -> String {
-    let mut longest: Vec<(&str, u64)> = Vec::new();
-    for (stage, time) in members.filter_map(|member| member.part.image()).flat_map(|image| &image.stages) {
-        match longest.iter_mut().find(|(name, _)| name == stage) {
-            Some((_, known)) => *known = (*known).max(*time),
-            None => longest.push((stage, *time)),
-        }
-    }
-    longest.iter().map(|(stage, time)| format!(", {stage} {time} us")).collect()
 }

@@ -16,9 +16,11 @@
 mod commands;
 mod generation;
 mod restart;
+mod timing;
 
 use crate::journal::Journal;
-use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join, Outcome};
+use crate::metrics::Counts;
+use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join, Outcome, Timings};
 use generation::Generation;
 use restart::Restart;
 use std::collections::{BTreeMap, VecDeque};
@@ -179,6 +181,8 @@ pub struct Computation {
     /// The interval that the last launch with one asked for: its children repeat it.
     asked_interval: u32,
     next_checkpoint: Option<Instant>,
+    last_timings: Option<Timings>,
+    counts: Counts,
     linger: Option<Instant>,
     effects: Vec<Effect>,
 }
@@ -201,6 +205,8 @@ impl Computation {
             next_number: 1,
             asked_interval: 0,
             next_checkpoint: None,
+            last_timings: None,
+            counts: Counts::default(),
             linger: None,
             effects: Vec::new(),
         }
@@ -301,6 +307,11 @@ impl Computation {
         [activity, self.next_checkpoint, self.linger].into_iter().flatten().min()
     }
 
+    /// What has happened so far.
+    pub fn counts(&self) -> &Counts {
+        &self.counts
+    }
+
     /// Ends all processes, then the coordinator.
     pub fn end(&mut self, code: i32, now: Instant) {
         self.kill(None, Some(code), now);
@@ -336,6 +347,7 @@ impl Computation {
             self.id = None;
             self.last_generation = 0;
             self.committed = 0;
+            self.last_timings = None;
             self.asked_interval = 0;
             self.interval = self.settings.interval;
             if let Some((computation, generation)) = join.member_of {
@@ -432,6 +444,7 @@ impl Computation {
     }
 
     fn refuse(&mut self, client: ClientId, reason: &str) {
+        self.counts.refused += 1;
         self.journal.warn(format_args!("a client was refused: {reason}"));
         self.send(client, FromCoordinator::Refused { reason: reason.into() });
         self.effects.push(Effect::Close(client));

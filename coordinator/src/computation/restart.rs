@@ -172,6 +172,7 @@ impl Computation {
         let neighbours = Vec::new();
         self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
         if next == Part::Resumed {
+            self.counts.restarted += 1;
             self.journal.note(format_args!("all {} processes are back", self.workers.len()));
             if let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) {
                 for restarter in restart.restarters {

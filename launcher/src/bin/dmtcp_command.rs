@@ -2,10 +2,10 @@
 //!
 //! Exit codes: 0 done; 1 wrong use; 2 it did not work (no coordinator, nothing running, a failed checkpoint).
 
-use clap::{ArgAction, Parser};
+use clap::{ArgAction, CommandFactory, Parser};
 use dmtcp_launcher::client::{self, ANSWER};
 use dmtcp_launcher::command_line::{self, Request};
-use dmtcp_launcher::{flags, key, report, say};
+use dmtcp_launcher::{flags, generate, key, report, say};
 use dmtcp_protocol::env;
 use dmtcp_protocol::message::{Command, Outcome};
 use std::io::IsTerminal;
@@ -41,6 +41,7 @@ struct Args {
 }
 
 fn main() {
+    generate::answer(Args::command);
     let words = command_line::without_dashes(std::env::args().skip(1));
     let args = Args::try_parse_from([PROGRAM.into()].into_iter().chain(words)).unwrap_or_else(|error| {
         // Nothing can be done when stdout or stderr is closed; the exit code still tells.

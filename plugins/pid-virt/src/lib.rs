@@ -1,8 +1,9 @@
-//! Plugin `pid-virt`: the ids of the process and its threads.
+//! Plugin `pid-virt`: the ids of the process and its threads, and what becomes of its family.
 //!
 //! So far the ids that the application knows are the kernel's: a restart asks for the same ones. Nothing is translated,
 //! nothing is wrapped.
 
+mod family;
 mod restart;
 mod state;
 
@@ -39,7 +40,9 @@ fn look() -> Result<Ids, String> {
     let pid = sys::pid();
     tids.retain(|tid| *tid != pid);
     tids.sort_unstable();
-    Ok(Ids { pid, tids, ppid, pgid, sid, users: sys::user_ids() })
+    let ended = family::ended().map_err(|e| format!("the ended children of the process cannot be read: error {e}"))?;
+    let leaderless = family::leaderless(pgid, sid);
+    Ok(Ids { pid, tids, ppid, pgid, sid, users: sys::user_ids(), ended, leaderless })
 }
 
 restart_half!("pid-virt", restart::Half);

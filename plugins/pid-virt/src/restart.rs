@@ -1,7 +1,7 @@
-//! The restart half: asks for the ids that the process had.
+//! The restart half: asks for the ids that the process had, and for the part of its family that has no image.
 
-use crate::state::Ids;
-use dmtcp_plugin_api::restart::{Host, RestartHalf};
+use crate::state::{Ended, Ids};
+use dmtcp_plugin_api::restart::{EndedChild, Host, RestartHalf};
 
 /// The restart half.
 #[derive(Debug, Default)]
@@ -20,6 +20,12 @@ impl RestartHalf for Half {
         for index in 0..host.process_count() {
             if let Some(ids) = section(host, index)? {
                 host.want_ids(index, &[&[ids.pid][..], &ids.tids].concat());
+                for id in ids.leaderless {
+                    host.leaderless(index, id);
+                }
+                for Ended { pid, pgid, sid, status } in ids.ended {
+                    host.ended_child(index, EndedChild { pid, pgid, sid, status });
+                }
             }
         }
         Ok(())
@@ -33,12 +39,14 @@ impl RestartHalf for Half {
         let Ok(Some(ids)) = section(host, index) else { return String::new() };
         let [uid, euid, gid, egid] = ids.users;
         format!(
-            "  pid {}, parent {}, group {}, session {}, {} more threads, user {uid}/{euid}, group {gid}/{egid}\n",
+            "  pid {}, parent {}, group {}, session {}, {} more threads, {} ended children, \
+             user {uid}/{euid}, group {gid}/{egid}\n",
             ids.pid,
             ids.ppid,
             ids.pgid,
             ids.sid,
-            ids.tids.len()
+            ids.tids.len(),
+            ids.ended.len()
         )
     }
 }

@@ -17,6 +17,25 @@ pub struct Ids {
     pub sid: i32,
     /// Real and effective user, real and effective group.
     pub users: [u32; 4],
+    /// Children that have ended and that nobody has waited for.
+    #[serde(default)]
+    pub ended: Vec<Ended>,
+    /// Which of the group and the session have no leader any more.
+    #[serde(default)]
+    pub leaderless: Vec<i32>,
+}
+
+/// A child that has ended.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
+pub struct Ended {
+    /// Its pid.
+    pub pid: i32,
+    /// Its process group.
+    pub pgid: i32,
+    /// Its session.
+    pub sid: i32,
+    /// Its wait status, as wait(2) gives it.
+    pub status: i32,
 }
 
 impl Ids {

@@ -1,0 +1,129 @@
+//! What there is of timers, asked of the kernel; nothing is consumed.
+//!
+//! ```text
+//!   PRESUSPEND     glance: when each POSIX timer expires next
+//!                  threads stop; what is pending then is kept by the core
+//!   PRECHECKPOINT  look: every timer, and what has expired since its owner stopped
+//! ```
+//! A signal of a timer that expires while threads are stopped stays in the kernel's queue, and would be lost with the
+//! process. The kernel shows only that a signal of a number is pending, not whose: it is taken for that of each timer of that
+//! number that has expired since the glance.
+
+use crate::state::{Expired, Interval, Notice, Posix, Time, Timers};
+use crate::{clock, kernel, listing};
+use dmtcp_plugin_api::core::Core;
+use dmtcp_plugin_api::round::Round;
+use dmtcp_plugin_api::{proc_files, sys};
+
+const LISTING: &str = "/proc/thread-self/../../timers";
+/// Ids that are tried where the kernel has no list: they count from 0 in each process.
+const TRIED: i32 = 1024;
+
+/// Id and time of the next expiration on the timer's own clock.
+static GLANCE: Round<Vec<(i32, u64)>> = Round::new(Vec::new());
+
+/// The hook for PRESUSPEND.
+pub fn glance(_: Core) {
+    let entries = proc_files::read_file(LISTING).ok().and_then(|text| listing::parse(&text)).unwrap_or_default();
+    let seen = entries.iter().filter_map(|entry| {
+        let time = kernel::left(entry.id).ok().filter(|time| time.remaining != 0)?;
+        Some((entry.id, sys::clock(entry.clock).saturating_add(time.remaining)))
+    });
+    let seen: Vec<_> = seen.collect();
+    GLANCE.with(|kept| *kept = seen);
+}
+
+/// All timers of the process.
+pub fn look(core: Core) -> Timers {
+    let glanced = GLANCE.take();
+    let mut timers = Timers { posix: posix(core), ..Timers::default() };
+    let expired_since = |timer: &Posix| {
+        let deadline = glanced.iter().find(|(id, _)| *id == timer.id).map(|(_, deadline)| *deadline);
+        deadline.is_some_and(|deadline| deadline <= sys::clock(timer.clock))
+    };
+    let expired = timers.posix.iter().filter(|timer| expired_since(timer) && is_pending(&timer.notice));
+    timers.expired = expired.map(|timer| Expired::Posix(timer.id)).collect();
+    for which in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
+        let mut time = kernel::interval(which).unwrap_or_default();
+        if pending_of(None) & bit(kernel::signal_of(which)) != 0 {
+            timers.expired.push(Expired::Interval(which));
+            // A periodic ITIMER_REAL goes on only when its signal is delivered.
+            if time.remaining == 0 {
+                time.remaining = time.interval;
+            }
+        }
+        if time.remaining != 0 {
+            timers.interval.push(Interval { which, time });
+        }
+    }
+    timers
+}
+
+fn posix(core: Core) -> Vec<Posix> {
+    let text = match proc_files::read_file(LISTING) {
+        Ok(text) => text,
+        Err(libc::ENOENT) => {
+            if (0..TRIED).any(|id| kernel::left(id).is_ok()) {
+                core.unsupported("POSIX timers: this kernel does not list them (no CONFIG_CHECKPOINT_RESTORE)");
+            }
+            return Vec::new();
+        }
+        Err(error) => {
+            core.fail(&format!("the POSIX timers of the process cannot be read from /proc: error {error}"));
+            return Vec::new();
+        }
+    };
+    let Some(entries) = listing::parse(&text) else {
+        core.fail("the POSIX timers of the process cannot be told: /proc/PID/timers is in an unknown format");
+        return Vec::new();
+    };
+    let threads = core.threads();
+    let entries = entries.into_iter().filter_map(|entry| {
+        let time = kernel::left(entry.id).ok()?;
+        Some(settle(core, &threads, Posix { id: entry.id, clock: entry.clock, notice: entry.notice, time }))
+    });
+    entries.collect()
+}
+
+/// Replaces what cannot be made once more by what does the same.
+fn settle(core: Core, threads: &[i32], mut timer: Posix) -> Posix {
+    // The signals of a thread that has ended reach nobody.
+    if timer.notice.thread.is_some_and(|tid| !threads.contains(&tid)) {
+        timer.notice = Notice { kind: libc::SIGEV_NONE, thread: None, ..timer.notice };
+    }
+    if timer.clock == clock::SOME_THREAD {
+        if threads.len() > 1 {
+            core.unsupported(&format!(
+                "POSIX timer {}: the kernel does not tell which thread's processor time it counts",
+                timer.id
+            ));
+        }
+        timer.clock = clock::of_thread(core.application_task());
+    }
+    // Nor does the processor time of a thread that has ended go on. That of a living one is never 0.
+    if timer.clock < 0 && sys::clock(timer.clock) == 0 {
+        timer = Posix { clock: libc::CLOCK_MONOTONIC, time: Time::default(), ..timer };
+    }
+    timer
+}
+
+/// Whether a signal of this kind is in the kernel's queues.
+fn is_pending(notice: &Notice) -> bool {
+    notice.kind != libc::SIGEV_NONE && pending_of(notice.thread) & bit(notice.signal) != 0
+}
+
+fn bit(signal: i32) -> u64 {
+    1u64.checked_shl((signal - 1) as u32).unwrap_or(0)
+}
+
+/// Signals that are pending for a thread, or for the process.
+fn pending_of(thread: Option<i32>) -> u64 {
+    let (path, name) = match thread {
+        Some(tid) => (proc_files::task_path(tid, "status"), "SigPnd:\t"),
+        None => ("/proc/thread-self/status".into(), "ShdPnd:\t"),
+    };
+    let Ok(text) = proc_files::read_file(&path) else { return 0 };
+    let text = String::from_utf8_lossy(&text);
+    let field = text.lines().find_map(|line| line.strip_prefix(name));
+    field.and_then(|digits| u64::from_str_radix(digits, 16).ok()).unwrap_or(0)
+}
