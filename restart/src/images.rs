@@ -147,27 +147,17 @@ pub fn select(names: &[PathBuf], partly: bool) -> Result<Selection, SelectError>
             Some(generation) => decided(root, generation)?,
             None => newest(root)?,
         };
-        let oldest = images.iter().map(|image| image.identity.generation).min().unwrap_or(0);
-        match decided {
-            // Given by a name inside of a generation's directory, or as the names are.
-            Some(found) if images.iter().all(|image| image.identity.generation == found.generation) => {
-                manifest = Some(found);
-            }
-            Some(found) if place.generation.is_none() && found.generation > oldest => {
-                images = roll_forward(&images, &found)?;
-                notes.push(format!(
-                    "the last checkpoint was decided but its names were not set: restarting generation {}",
-                    found.generation
-                ));
-                manifest = Some(found);
-            }
-            _ => {
-                let image = &images[0];
-                let path = image.path.clone();
-                return Err(SelectError::Undecided { path, generation: image.identity.generation });
-            }
+        let Some(found) = decided else { return Err(undecided(&images[0])) };
+        if images.iter().any(|image| image.identity.generation > found.generation) {
+            return Err(undecided(&images[0]));
         }
+        // Given by a name inside of a generation's directory, images are what they are.
+        if place.generation.is_none() {
+            notes.extend(roll_forward(&mut images, &found)?);
+        }
+        manifest = Some(found);
     }
+    notes.extend(drop_ended(&mut images, manifest.as_ref()));
     belong_together(&images)?;
     complete(&images, manifest.as_ref(), partly)?;
     Ok(Selection {
@@ -242,22 +232,56 @@ fn newest(root: &Path) -> Result<Option<Manifest>, SelectError> {
     Ok(None)
 }
 
-/// The images of a newer generation for the same processes; sets the public names on the way.
-fn roll_forward(images: &[Image], manifest: &Manifest) -> Result<Vec<Image>, SelectError> {
-    let mut newer = Vec::new();
-    for image in images {
-        let name = image.path.file_name();
-        let entry = manifest.images.iter().find(|entry| Path::new(&entry.public_path).file_name() == name);
-        let Some(entry) = entry else {
-            let generation = image.identity.generation;
-            return Err(SelectError::Undecided { path: image.path.clone(), generation });
-        };
-        newer.push(open(Path::new(&entry.path))?);
-        let temporary = image.path.with_extension("dmtcp.new");
-        // A directory that cannot be written to only means that the same is found out again next time.
-        let _ = std::fs::hard_link(&entry.path, &temporary).and_then(|()| std::fs::rename(&temporary, &image.path));
+fn undecided(image: &Image) -> SelectError {
+    SelectError::Undecided { path: image.path.clone(), generation: image.identity.generation }
+}
+
+fn is_named(entry: &manifest::Image, path: &Path) -> bool {
+    path.file_name().is_some() && Path::new(&entry.public_path).file_name() == path.file_name()
+}
+
+/// Takes the images of the decided generation where the names still mean older ones of the same processes, and sets the
+/// names right on the way. Says so.
+fn roll_forward(images: &mut Vec<Image>, manifest: &Manifest) -> Result<Option<String>, SelectError> {
+    let missed = images.iter().any(|image| {
+        image.identity.generation < manifest.generation
+            && manifest.images.iter().any(|entry| is_named(entry, &image.path))
+    });
+    if !missed {
+        return Ok(None);
     }
-    Ok(newer)
+    let hosts: BTreeSet<String> = images.iter().map(|image| image.identity.host.clone()).collect();
+    let directory = images[0].path.parent().unwrap_or(Path::new("")).to_path_buf();
+    let mut newer = Vec::new();
+    for entry in manifest.images.iter().filter(|entry| hosts.contains(&entry.host)) {
+        newer.push(open(Path::new(&entry.path))?);
+        if let Some(name) = Path::new(&entry.public_path).file_name() {
+            let public = directory.join(name);
+            let temporary = public.with_extension("dmtcp.new");
+            // A directory that cannot be written to only means that the same is found out again next time.
+            let _ = std::fs::hard_link(&entry.path, &temporary).and_then(|()| std::fs::rename(&temporary, &public));
+        }
+    }
+    *images = newer;
+    let generation = manifest.generation;
+    Ok(Some(format!("the last checkpoint was decided but its names were not set: restarting generation {generation}")))
+}
+
+/// Drops images of processes that had ended before the newest generation was taken, if that is there as a whole: their
+/// names may have stayed. Says so.
+fn drop_ended(images: &mut Vec<Image>, manifest: Option<&Manifest>) -> Option<String> {
+    let newest = images.iter().map(|image| image.identity.generation).max()?;
+    let is_new = |image: &Image| image.identity.generation == newest;
+    let processes: BTreeSet<&str> =
+        images.iter().filter(|image| is_new(image)).map(|image| image.identity.process.as_str()).collect();
+    let wanted = images.iter().find(|image| is_new(image)).map_or(0, |image| image.identity.processes);
+    let whole = processes.len() as u32 >= wanted || manifest.is_some_and(|manifest| manifest.generation == newest);
+    let older = images.iter().filter(|image| !is_new(image)).count();
+    if older == 0 || !whole {
+        return None;
+    }
+    images.retain(is_new);
+    Some(format!("restarting generation {newest}; {older} images of processes that had ended before it are skipped"))
 }
 
 fn belong_together(images: &[Image]) -> Result<(), SelectError> {

@@ -202,23 +202,57 @@ struct Trio {
 }
 
 impl Trio {
-    fn start(s: &Scenario, port: u16) -> Result<Self> {
-        let port = port.to_string();
+    fn coordinator(s: &Scenario) -> Result<Self> {
+        let port = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port().to_string();
         let mut command = s.tool("dmtcp_coordinator");
         command.args(["-p", &port, "--ckptdir"]).arg(s.image_directory()).stdin(Stdio::null());
         let coordinator = command.stdout(Stdio::null()).stderr(Stdio::null()).spawn()?;
-        let mut trio = Self { port, coordinator: Some(coordinator), programs: Vec::new() };
+        let trio = Self { port, coordinator: Some(coordinator), programs: Vec::new() };
         wait::until(10, "the coordinator to listen", || Ok(trio.ask(s, &["s"])?.status.success().then_some(())))?;
+        Ok(trio)
+    }
+
+    fn start(s: &Scenario) -> Result<Self> {
+        let mut trio = Self::coordinator(s)?;
         for name in ["first", "second", "third"] {
             let mut command = s.tool("dmtcp_launch");
             command.args(["-j", "-p", &trio.port, "-q", "-q", "--ckptdir"]).arg(s.image_directory());
             command.args(s.prepared()?).arg(name).stdout(Stdio::null()).stderr(Stdio::null());
             trio.programs.push(command.spawn()?);
         }
-        wait::until(20, "three programs to join", || {
-            Ok(text(&trio.ask(s, &["s"])?).contains("NUM_PEERS=3").then_some(()))
-        })?;
+        trio.await_members(s, 3)?;
         Ok(trio)
+    }
+
+    /// Images under a new coordinator: all come back, and each makes steps.
+    fn restart(s: &Scenario, images: &[PathBuf]) -> Result<()> {
+        let mut trio = Self::coordinator(s)?;
+        let mut command = s.tool("dmtcp_restart");
+        command.args(["-j", "-p", &trio.port, "-q", "-q"]).args(images);
+        let said = s.path("restart.said");
+        command.stdout(Stdio::null()).stderr(fs::File::create(&said)?);
+        let mut restarter = command.spawn()?;
+        let told = || fs::read_to_string(&said).unwrap_or_default();
+        trio.await_members(s, images.len()).with_context(told)?;
+        let before = s.progress().last();
+        wait::until(20, "each program to make steps", || {
+            let now = s.progress().last();
+            let moved = now.iter().filter(|(stream, n)| before.get(*stream).is_none_or(|old| *n > old)).count();
+            Ok((moved == images.len()).then_some(()))
+        })
+        .with_context(told)?;
+        trio.ask(s, &["q"])?;
+        wait::until(20, "dmtcp_restart to end", || Ok(restarter.try_wait()?))?;
+        trio.coordinator.take().map(|mut child| child.wait()).transpose()?;
+        Ok(())
+    }
+
+    fn await_members(&self, s: &Scenario, count: usize) -> Result<()> {
+        let words = [format!("NUM_PEERS={count}\n"), "RUNNING=yes".into()];
+        wait::until(20, &format!("{count} programs to join"), || {
+            let status = text(&self.ask(s, &["s"])?);
+            Ok(words.iter().all(|word| status.contains(word)).then_some(()))
+        })
     }
 
     fn ask(&self, s: &Scenario, args: &[&str]) -> Result<Output> {
@@ -255,11 +289,7 @@ fn killed_at_random(s: &mut Scenario, rounds: usize) -> Result<()> {
     println!("DMTCP_TEST_SEED={seed}");
     let mut dice = Dice(seed);
     for round in 0..rounds {
-        let directory = s.path(&format!("round.{round}"));
-        fs::create_dir(&directory)?;
-        s.run_as().own(&directory)?;
-        let free = std::net::TcpListener::bind("127.0.0.1:0")?.local_addr()?.port();
-        let mut trio = Trio::start(s, free)?;
+        let mut trio = Trio::start(s)?;
         let first = trio.ask(s, &["bc"])?;
         ensure!(first.status.success(), "round {round}: {}", text(&first));
         let (before, _) = newest(s.image_directory())?;
@@ -294,6 +324,7 @@ fn killed_at_random(s: &mut Scenario, rounds: usize) -> Result<()> {
         let of_it = told.matches(&format!("\"generation\":{after},")).count();
         ensure!(of_it == images.len(), "{context}: {of_it} of {} images are of it", images.len());
         ensure!(images.len() == 3 || after > before, "{context}: {} images", images.len());
+        Trio::restart(s, &images).with_context(|| context.clone())?;
         for path in fs::read_dir(s.image_directory())?.flatten().map(|entry| entry.path()) {
             if path.is_dir() { fs::remove_dir_all(path)? } else { fs::remove_file(path)? }
         }

@@ -79,6 +79,7 @@ impl Generation {
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
         self.last_news
             + match self.phase {
+                Phase::Suspending if self.members.is_empty() => limits.exec,
                 Phase::Suspending => limits.suspend,
                 Phase::Writing => limits.write,
                 Phase::Syncing => limits.sync,
@@ -250,6 +251,9 @@ impl Computation {
         if now < deadline {
             return;
         }
+        if generation.members.is_empty() {
+            return self.abort_generation("all processes ended before they stopped", now);
+        }
         let seconds = deadline.duration_since(generation.last_news).as_secs();
         let (what, names) = generation.missing();
         let reason = format!("waited {seconds} s without news for {} to {what}", names.join(", "));
@@ -260,7 +264,8 @@ impl Computation {
     fn advance_generation(&mut self, now: Instant) {
         let Activity::Generation(generation) = &mut self.activity else { return };
         if generation.members.is_empty() {
-            return self.abort_generation("all processes ended before they stopped", now);
+            // The only process may be in the middle of an exec: then it joins again in a moment, and takes part.
+            return self.check_generation_limit(now);
         }
         if !generation.missing().1.is_empty() {
             return;

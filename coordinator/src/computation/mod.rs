@@ -67,6 +67,8 @@ pub enum Effect {
 pub struct Limits {
     /// All processes to stop.
     pub suspend: Duration,
+    /// A process that has left before it stopped, while no other is there, to come back: it may be executing a program.
+    pub exec: Duration,
     /// News while images are written.
     pub write: Duration,
     /// Images to reach the disk.
@@ -84,6 +86,7 @@ impl Default for Limits {
         let seconds = Duration::from_secs;
         Self {
             suspend: seconds(60),
+            exec: seconds(1),
             write: seconds(120),
             sync: seconds(900),
             restart: seconds(120),

@@ -4,14 +4,15 @@
 //! not share. So they get an ordinary thread, which is
 //!
 //! ```text
-//!   running   PRESUSPEND, and spared by the stop: PRECHECKPOINT
+//!   running   PRESUSPEND, and spared by the stop, which is repeated until libc is usable ([`locks`]): PRECHECKPOINT
 //!   parked    by a second stop, before the image is planned: it is saved and restored like any thread of the program
 //!   let go    alone, before the others: RESUME or RESTART; with them: RUNNING
 //! ```
-//! What can go wrong: a hook waits for a lock of libc's that a stopped thread holds. After a time limit the checkpoint is
-//! given up; the threads go on, the hook comes to its end, and events that were due meanwhile follow in their order.
+//! What can go wrong: a hook waits for a lock of another library that a stopped thread holds. After a time limit the
+//! checkpoint is given up; the threads go on, the hook comes to its end, and events that were due meanwhile follow in
+//! their order.
 
-use super::plugins;
+use super::{locks, plugins};
 use crate::{config, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
@@ -26,6 +27,18 @@ const LIBC_SIGNALS: u64 = 1 << 31 | 1 << 32;
 
 /// The thread; 0: there is none.
 static THREAD: AtomicI32 = AtomicI32::new(0);
+/// How long taking the locks may take, in nanoseconds, until a stopped thread is thought to hold one; each stop more gives
+/// as much more.
+const LOCKS_LIMIT: u64 = 1_000_000;
+/// How often a stop is repeated.
+const STOPS: u32 = 200;
+/// From this stop on a locked stream is put up with.
+const STREAMS: u32 = 20;
+/// In [`DUE`]: the locks are to be tried.
+const TRY: u32 = 1 << 31;
+
+/// Whether the last try found all streams unlocked.
+static STREAMS_FREE: AtomicU32 = AtomicU32::new(0);
 /// Futex word: a bit for each event whose hooks have not run yet, by its number.
 static DUE: AtomicU32 = AtomicU32::new(0);
 
@@ -51,6 +64,11 @@ extern "C" fn serve(_: *mut c_void) -> *mut c_void {
     sys::futex_wake(THREAD.as_ptr().cast());
     loop {
         let due = DUE.load(Ordering::Acquire);
+        if due & TRY != 0 {
+            STREAMS_FREE.store(u32::from(locks::try_all()), Ordering::Release);
+            finish(TRY);
+            continue;
+        }
         // Numbers are in the order of events.
         match Event::ALL.into_iter().find(|event| due & bit(*event) != 0) {
             None => {
@@ -60,11 +78,16 @@ extern "C" fn serve(_: *mut c_void) -> *mut c_void {
                 // After a restart it may be another one.
                 THREAD.store(sys::tid(), Ordering::Release);
                 plugins::deliver(event);
-                DUE.fetch_and(!bit(event), Ordering::AcqRel);
-                sys::futex_wake(DUE.as_ptr());
+                finish(bit(event));
             }
         }
     }
+}
+
+/// Says that something which was due is done.
+fn finish(bits: u32) {
+    DUE.fetch_and(!bits, Ordering::AcqRel);
+    sys::futex_wake(DUE.as_ptr());
 }
 
 fn bit(event: Event) -> u32 {
@@ -76,11 +99,44 @@ pub fn is_hook_thread() -> bool {
     THREAD.load(Ordering::Acquire) == sys::tid()
 }
 
-/// Threads that the stop leaves running.
-pub fn spared() -> Vec<i32> {
-    match THREAD.load(Ordering::Acquire) {
-        0 => Vec::new(),
-        tid => vec![tid],
+/// Checkpoint thread: stops all threads of the program, and if there is a thread for hooks, in such a place that it can
+/// use libc.
+pub fn stop(signal: i32) -> Result<(), String> {
+    let tid = THREAD.load(Ordering::Acquire);
+    if tid == 0 {
+        return threads::stop::stop(signal, &[]);
+    }
+    for count in 1..=STOPS {
+        threads::stop::stop(signal, &[tid])?;
+        DUE.fetch_or(TRY, Ordering::AcqRel);
+        sys::futex_wake(DUE.as_ptr());
+        if wait(TRY, LOCKS_LIMIT * u64::from(count)) && (STREAMS_FREE.load(Ordering::Acquire) != 0 || count >= STREAMS) {
+            return Ok(());
+        }
+        threads::release();
+        // With the threads running the lock gets free; a hook that is still in the way of its own is not helped by this.
+        if !wait(TRY, LIMIT) {
+            return Err("the thread for hooks of C plugins does not come back from libc".into());
+        }
+    }
+    Err(format!(
+        "{STOPS} stops each found a thread inside libc's allocator, environment or loader, which hooks of C plugins need"
+    ))
+}
+
+/// Waits until none of these bits is due; false: the time is up.
+fn wait(bits: u32, limit: u64) -> bool {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    loop {
+        let due = DUE.load(Ordering::Acquire);
+        if due & bits == 0 {
+            return true;
+        }
+        let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
+        if passed >= limit {
+            return false;
+        }
+        let _ = sys::futex_wait(DUE.as_ptr(), due, Some(limit - passed));
     }
 }
 
@@ -93,24 +149,15 @@ pub fn run(event: Event) -> Result<(), String> {
     threads::release_alone(tid);
     let late = DUE.fetch_or(bit(event), Ordering::AcqRel) != 0;
     sys::futex_wake(DUE.as_ptr());
-    let start = sys::clock(libc::CLOCK_MONOTONIC);
-    loop {
-        let due = DUE.load(Ordering::Acquire);
-        if due == 0 {
-            return Ok(());
-        }
-        // What was late before does not get the whole time again while threads are stopped.
-        let limit = if late && event != Event::PreSuspend { 0 } else { LIMIT };
-        let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
-        if passed >= limit {
-            return Err(format!(
-                "the {event:?} hooks of the C plugins have not come to their end within {} s; \
-                 a hook may wait for a lock that a stopped thread holds",
-                LIMIT / 1_000_000_000
-            ));
-        }
-        let _ = sys::futex_wait(DUE.as_ptr(), due, Some(limit - passed));
+    // What was late before does not get the whole time again while threads are stopped.
+    if wait(u32::MAX, if late && event != Event::PreSuspend { 0 } else { LIMIT }) {
+        return Ok(());
     }
+    Err(format!(
+        "the {event:?} hooks of the C plugins have not come to their end within {} s; \
+         a hook may wait for a lock that a stopped thread holds",
+        LIMIT / 1_000_000_000
+    ))
 }
 
 /// Checkpoint thread: parks the thread like all others.

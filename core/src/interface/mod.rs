@@ -7,6 +7,7 @@
 //! | [`news`] | what the checkpoint thread lets the other threads know |
 //! | [`plugins`] | C plugins: registration, events in their order, barriers |
 //! | [`hooks`] | the thread that hooks of C plugins run on |
+//! | [`locks`] | whether hooks can use libc while the program is stopped |
 //! | [`files`] | names of directories, images and the program |
 //! | [`identity`] | ids of process, computation, coordinator |
 //! | [`settings`] | what the launch decided; the environment of the restart; what is ours among descriptors and pids |
@@ -21,6 +22,7 @@ pub mod files;
 pub mod hold;
 pub mod hooks;
 mod identity;
+mod locks;
 pub mod news;
 pub mod plugins;
 mod settings;

@@ -121,6 +121,8 @@ fn children() -> Vec<i32> {
 
 /// How far a child is.
 enum Standing {
+    /// It is stopped (SIGSTOP), its checkpoint thread with it.
+    Stopped,
     /// It has joined, or is no more.
     Settled,
     /// Our library is there, or may still come.
@@ -136,8 +138,10 @@ fn standing(pid: i32) -> Standing {
     }
     let state = proc_files::read_file(&format!("/proc/{pid}/stat")).unwrap_or_default();
     let letter = state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied());
-    if matches!(letter, Some(b'Z' | b'X') | None) {
-        return Standing::Settled;
+    match letter {
+        Some(b'Z' | b'X') | None => return Standing::Settled,
+        Some(b'T') => return Standing::Stopped,
+        Some(_) => {}
     }
     let name = MEMBER_NAME.split(|&b| b == 0).next().unwrap_or_default();
     for tid in tasks {
@@ -152,15 +156,20 @@ fn standing(pid: i32) -> Standing {
 }
 
 /// Waits until every child has joined or is known to stay outside; says who does. Called when all threads are stopped, so
-/// that no child can come meanwhile.
-pub fn await_children() -> Vec<String> {
+/// that no child can come meanwhile. The error is a sentence that says why there can be no checkpoint now.
+pub fn await_children() -> Result<Vec<String>, String> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut waiting = children();
     let mut outside = Vec::new();
     loop {
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
+        let mut stopped = None;
         waiting.retain(|&pid| match standing(pid) {
             Standing::Settled => false,
+            Standing::Stopped => {
+                stopped = Some(pid);
+                false
+            }
             Standing::Underway if passed < JOIN_LIMIT => true,
             Standing::Outside if passed < LOAD_LIMIT => true,
             _ => {
@@ -172,8 +181,13 @@ pub fn await_children() -> Vec<String> {
                 false
             }
         });
+        if let Some(pid) = stopped {
+            return Err(format!(
+                "child process {pid} is stopped (SIGSTOP) and cannot take part: continue it (kill -CONT {pid}) first"
+            ));
+        }
         if waiting.is_empty() {
-            return outside;
+            return Ok(outside);
         }
         sys::nap(LOOK_AGAIN);
     }

@@ -57,14 +57,21 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         return Outcome::Resumed;
     }
     let signal = config::config().map_or(0, |c| c.signal);
-    if let Err(reason) = threads::stop::stop(signal, &interface::hooks::spared()) {
+    if let Err(reason) = interface::hooks::stop(signal) {
         go_on(false);
         give_up(worker, generation, reason);
         return Outcome::Resumed;
     }
     interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
-    let outside = birth::await_children();
+    let outside = match birth::await_children() {
+        Ok(outside) => outside,
+        Err(reason) => {
+            go_on(false);
+            give_up(worker, generation, reason);
+            return Outcome::Resumed;
+        }
+    };
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
         go_on(false);
@@ -135,7 +142,6 @@ fn go_on(written: bool) {
 }
 
 fn give_up(worker: &mut Worker, generation: u64, reason: String) {
-    let reason = format!("{}[{}]: {reason}", program(), sys::pid());
     log::line(dmtcp_plugin_api::core::Level::Error, "core", &reason);
     if alone::is_alone() {
         log::tell(&format!("there is no checkpoint: {reason}"));

@@ -16,6 +16,7 @@ mod rewind;
 pub mod slot;
 pub mod spawn;
 pub mod stop;
+mod unblock;
 
 pub use handler::{RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread};
 

@@ -1,11 +1,11 @@
 //! The stop: a bounded transaction. Either every thread of the application is parked, or none is and the error names who.
 //!
 //! In passes over all tasks: sample the system call, send the signal with the slot's address; wait for announcements;
-//! look for new tasks. A thread that was in the vdso, or whose signal got lost, is signalled again. When the time is up
+//! look for new tasks. A thread that blocks our signal has it unblocked by a tracer. A thread that was in the vdso, or whose signal got lost, is signalled again. When the time is up
 //! everybody is released.
 
 use super::slot::{self, Role, Sample, Slot, State};
-use super::{EPOCH, PARKED, handler, release};
+use super::{EPOCH, PARKED, handler, release, unblock};
 use dmtcp_plugin_api::{proc_files, sys};
 use std::sync::atomic::Ordering;
 
@@ -13,6 +13,8 @@ use std::sync::atomic::Ordering;
 const LIMIT: u64 = 10_000_000_000;
 /// How long to wait for an announcement before looking again.
 const PATIENCE: u64 = 20_000_000;
+/// After this long without an answer it is looked whether the thread blocks our signal.
+const SUSPICIOUS: u64 = 30_000_000;
 /// After this long without an answer the signal is sent anew: the first may have been consumed by a sigwait.
 const RESEND: u64 = 500_000_000;
 
@@ -111,6 +113,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
     let epoch = EPOCH.load(Ordering::Acquire);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut sent: Vec<(i32, u64)> = Vec::new();
+    let mut unblocked: Vec<i32> = Vec::new();
     loop {
         let seen = PARKED.load(Ordering::Acquire);
         let now = sys::clock(libc::CLOCK_MONOTONIC);
@@ -124,6 +127,11 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 State::Signalled => {
                     missing = Some(tid);
                     let at = sent.iter().find(|s| s.0 == tid).map_or(0, |s| s.1);
+                    let ours = 1 << (signal - 1);
+                    if now - at > SUSPICIOUS && !unblocked.contains(&tid) && unblock::blocks(tid, ours) {
+                        unblocked.push(tid);
+                        unblock::unblock(tid, ours);
+                    }
                     if now - at < RESEND {
                         continue;
                     }

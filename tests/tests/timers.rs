@@ -1,0 +1,13 @@
+//! Timers of every kind, each held by a small C program that checks it at every step through three generations.
+
+use dmtcp_tests::{Case, Program, runner};
+use std::process::ExitCode;
+
+fn main() -> ExitCode {
+    let c = |source| Program::c(source, &[]);
+    runner::main(vec![
+        Case::new("posix_timers_of_every_kind", c("posix_timers.c")),
+        Case::new("interval_timers", c("interval_timers.c")),
+        Case::new("an_alarm_comes_once_and_not_early", c("alarm.c")),
+    ])
+}
