@@ -188,7 +188,9 @@ pub fn commit(
 pub fn remove(obsolete: &[PathBuf]) {
     for directory in obsolete {
         for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Some(public) = directory.ancestors().nth(2).map(|place| place.join(entry.file_name())) else { continue };
+            let Some(public) = directory.ancestors().nth(2).map(|place| place.join(entry.file_name())) else {
+                continue;
+            };
             let identity = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok();
             if identity(&public).is_some_and(|named| Some(named) == identity(&entry.path())) {
                 let _ = std::fs::remove_file(&public);

@@ -6,7 +6,7 @@
 
 use crate::{config, threads, timed};
 use dmtcp_plugin_api::sys;
-use libc::{c_int, sigset_t, siginfo_t, timespec, ucontext_t};
+use libc::{c_int, siginfo_t, sigset_t, timespec, ucontext_t};
 use std::sync::atomic::{AtomicU64, Ordering};
 
 /// Flags of sigaction(2) as the kernel has them.
@@ -78,8 +78,7 @@ struct Believed {
     mask: AtomicU64,
 }
 
-static BELIEVED: Believed =
-    Believed { handler: AtomicU64::new(0), flags: AtomicU64::new(0), mask: AtomicU64::new(0) };
+static BELIEVED: Believed = Believed { handler: AtomicU64::new(0), flags: AtomicU64::new(0), mask: AtomicU64::new(0) };
 
 fn number() -> c_int {
     config::config().map_or(0, |c| c.signal)
@@ -107,10 +106,7 @@ pub extern "C" fn foreign_delivery(number: c_int, info: *mut siginfo_t, frame: *
             let _ = set_mask(0);
             // SAFETY: sends the signal to the calling thread.
             let _ = unsafe {
-                sys::call(
-                    libc::SYS_tgkill as i32,
-                    [sys::pid() as usize, sys::tid() as usize, number as usize, 0, 0, 0],
-                )
+                sys::call(libc::SYS_tgkill as i32, [sys::pid() as usize, sys::tid() as usize, number as usize, 0, 0, 0])
             };
         }
         1 => {}

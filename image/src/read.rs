@@ -37,7 +37,10 @@ impl std::fmt::Display for Error {
                 "has image format {v}, this program reads up to {FORMAT_VERSION}: restart it with the version that wrote it"
             ),
             Self::Codec(c) => {
-                write!(f, "is compressed by method {c}, which this program does not know: restart it with a newer version")
+                write!(
+                    f,
+                    "is compressed by method {c}, which this program does not know: restart it with a newer version"
+                )
             }
             Self::Truncated => write!(f, "is truncated: it was not written or copied to its end"),
             Self::Damaged(what) => write!(f, "is damaged ({what}): use another copy or an older generation"),
@@ -297,12 +300,20 @@ impl Image {
         for e in &self.extents {
             let framed = self.is_compressed() && e.address != 0;
             let inside = e.offset.checked_add(e.length).is_some_and(|end| end <= self.length);
-            if (framed && e.offset != 0) || (!framed && !inside) || !e.offset.is_multiple_of(PAGE) || e.first_sum != sums {
+            if (framed && e.offset != 0)
+                || (!framed && !inside)
+                || !e.offset.is_multiple_of(PAGE)
+                || e.first_sum != sums
+            {
                 return Err(Error::Damaged("an extent is misplaced"));
             }
             sums += e.length.div_ceil(CHUNK);
             if e.address != 0 {
-                if e.length > LIMIT || e.address < before || !(e.address | e.length).is_multiple_of(PAGE) || e.address > LIMIT {
+                if e.length > LIMIT
+                    || e.address < before
+                    || !(e.address | e.length).is_multiple_of(PAGE)
+                    || e.address > LIMIT
+                {
                     return Err(Error::Damaged("the extents overlap"));
                 }
                 before = e.address + e.length;

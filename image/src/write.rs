@@ -178,12 +178,7 @@ impl Pass {
             trailer[at..at + bytes.len()].copy_from_slice(bytes);
             sums_sum = sum::advance(sums_sum, 0, bytes);
         }
-        let end = End {
-            magic: crate::record::END_MAGIC,
-            header_sum: sum::plain(header),
-            sums_sum,
-            length: *length,
-        };
+        let end = End { magic: crate::record::END_MAGIC, header_sum: sum::plain(header), sums_sum, length: *length };
         let end_at = trailer.len() - size_of::<End>();
         trailer[end_at..].copy_from_slice(bytemuck::bytes_of(&end));
         sink.write_at(*trailer_offset, trailer)?;

@@ -40,16 +40,8 @@ pub const OPTIONAL: [BuiltIn; 3] = [
         file: "libdmtcp_modify_env.so",
         about: "--modify-env: variables from dmtcp_env.txt at restart",
     },
-    BuiltIn {
-        name: "path-virt",
-        file: "libdmtcp_path_virt.so",
-        about: "--pathvirt: paths as DMTCP_PATH_MAPPING says",
-    },
-    BuiltIn {
-        name: "unique-ckpt",
-        file: "libdmtcp_unique_ckpt.so",
-        about: "a directory for each checkpoint",
-    },
+    BuiltIn { name: "path-virt", file: "libdmtcp_path_virt.so", about: "--pathvirt: paths as DMTCP_PATH_MAPPING says" },
+    BuiltIn { name: "unique-ckpt", file: "libdmtcp_unique_ckpt.so", about: "a directory for each checkpoint" },
 ];
 
 /// Why there are no libraries.

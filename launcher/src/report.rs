@@ -60,10 +60,8 @@ pub fn timings(timings: &Timings) -> String {
 
 /// The same as a table: what the computation did, and the slowest process in each stage of that.
 fn table(timings: &Timings) -> String {
-    let mut text = format!(
-        "  GENERATION={}\n  PROCESSES={}\n  BYTES={}",
-        timings.generation, timings.processes, timings.bytes
-    );
+    let mut text =
+        format!("  GENERATION={}\n  PROCESSES={}\n  BYTES={}", timings.generation, timings.processes, timings.bytes);
     let mut row = |name: &str, time: u64, note: &str| {
         let _ = write!(text, "\n  {name:<10}{:>12}{note}", milliseconds(time));
     };

@@ -4,8 +4,8 @@
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::frame::{self, FrameError, HEADER, MAX_PAYLOAD};
 use dmtcp_protocol::message::{
-    Answer, Barrier, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Join, Outcome, Status, Timings,
-    Worker, Written,
+    Answer, Barrier, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Join, Outcome, Status,
+    Timings, Worker, Written,
 };
 
 /// Numbers that look random and are the same every time.

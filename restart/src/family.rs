@@ -162,11 +162,7 @@ pub type Ids = Vec<Vec<i32>>;
 
 /// Makes all processes of the plan. With `ids`, all tasks have their old ids or there is no process. Returns the pids of
 /// those that are waited for when all processes stand in their own memory.
-pub fn make(
-    restoration: &Restoration<'_>,
-    forest: &Forest,
-    ids: Option<&Ids>,
-) -> Result<Vec<Pid>, SpawnError> {
+pub fn make(restoration: &Restoration<'_>, forest: &Forest, ids: Option<&Ids>) -> Result<Vec<Pid>, SpawnError> {
     if ids.is_some() && kernel::forbidden("clone3_set_tid") {
         return Err(SpawnError::Ids(io::Error::from_raw_os_error(libc::EPERM)));
     }

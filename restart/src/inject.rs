@@ -240,68 +240,68 @@ impl Remote {
         crossing: &Crossing,
         ids: Option<&[i32]>,
     ) -> Result<Self, InjectError> {
-    self.stand()?;
-    let remote = self;
-    let pid = remote.pid;
-    let image = restoration.image();
-    let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
-    let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
-    let mut gaps = Gaps::new(taken);
-    let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
-    let stage = Stage::new(image, file, restoration.lazy, crossing.objects.clone());
-    let mut placements = Vec::new();
-    for region in stage.regions() {
-        let source = remote.stage(&stage, region, &mut gaps)?;
-        placements.push(Placement { region: *region, anon_name: stage.anon_name(region), source });
-    }
-    let current = vdso::Current::among(&maps);
-    let vdso = remote.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
+        self.stand()?;
+        let remote = self;
+        let pid = remote.pid;
+        let image = restoration.image();
+        let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
+        let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
+        let mut gaps = Gaps::new(taken);
+        let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
+        let stage = Stage::new(image, file, restoration.lazy, crossing.objects.clone());
+        let mut placements = Vec::new();
+        for region in stage.regions() {
+            let source = remote.stage(&stage, region, &mut gaps)?;
+            placements.push(Placement { region: *region, anon_name: stage.anon_name(region), source });
+        }
+        let current = vdso::Current::among(&maps);
+        let vdso = remote.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
 
-    let auxv = restoration.auxv();
-    let info = restoration.info(ids);
-    let tasks = image.threads.len().max(1);
-    let room = layout::room(image.regions.len() + tasks, image.extents.len(), auxv.len() + info.len());
-    let start = gaps.take(Place::length_for(tasks, room), 0, dmtcp_image::PAGE);
-    let place = Place::new(start.ok_or(StageError::NoRoom { start: 0, length: room as u64 })?, tasks, room);
-    let range = place.range();
-    remote.map_anonymous(range.start, range.end - range.start, libc::MAP_NORESERVE)?;
-    let layout = Layout {
-        stub: range,
-        placements: &placements,
-        current_vdso: current,
-        vdso,
-        restore: &image.restore,
-        auxv,
-        exe: -1,
-        image: crossing.image,
-        close: &crossing.close,
-        tasks: restoration
-            .others()
-            .enumerate()
-            .map(|(index, thread)| (place.task(index + 1), Restoration::id_of(thread, ids), thread.slot))
-            .collect(),
-        close_on_exec: &crossing.close_on_exec,
-        descriptor_limit: restoration.descriptor_limit,
-    };
-    let mut control = Control::default();
-    let table = restoration.arm(place, &layout, &info, crossing.stderr, &mut control);
-    remote.write(place.table(), &table)?;
-    remote.write(place.control(), control.bytes())?;
-    remote.write(place.code().start, stub::code())?;
-    let code = place.code();
-    remote.protect(code.start, code.end - code.start, (libc::PROT_READ | libc::PROT_EXEC) as u64)?;
-    let first = restoration.first();
-    let regs = user_regs_struct {
-        rip: place.entry(),
-        rsp: place.stack_top(),
-        rdi: place.control(),
-        rsi: place.stack_top(),
-        rdx: first.unwrap_or(0),
-        rcx: u64::from(first.is_none()),
-        orig_rax: u64::MAX,
-        ..remote.regs
-    };
-    trace("setregs")(ptrace::setregs(pid, regs))?;
-    Ok(remote)
+        let auxv = restoration.auxv();
+        let info = restoration.info(ids);
+        let tasks = image.threads.len().max(1);
+        let room = layout::room(image.regions.len() + tasks, image.extents.len(), auxv.len() + info.len());
+        let start = gaps.take(Place::length_for(tasks, room), 0, dmtcp_image::PAGE);
+        let place = Place::new(start.ok_or(StageError::NoRoom { start: 0, length: room as u64 })?, tasks, room);
+        let range = place.range();
+        remote.map_anonymous(range.start, range.end - range.start, libc::MAP_NORESERVE)?;
+        let layout = Layout {
+            stub: range,
+            placements: &placements,
+            current_vdso: current,
+            vdso,
+            restore: &image.restore,
+            auxv,
+            exe: -1,
+            image: crossing.image,
+            close: &crossing.close,
+            tasks: restoration
+                .others()
+                .enumerate()
+                .map(|(index, thread)| (place.task(index + 1), Restoration::id_of(thread, ids), thread.slot))
+                .collect(),
+            close_on_exec: &crossing.close_on_exec,
+            descriptor_limit: restoration.descriptor_limit,
+        };
+        let mut control = Control::default();
+        let table = restoration.arm(place, &layout, &info, crossing.stderr, &mut control);
+        remote.write(place.table(), &table)?;
+        remote.write(place.control(), control.bytes())?;
+        remote.write(place.code().start, stub::code())?;
+        let code = place.code();
+        remote.protect(code.start, code.end - code.start, (libc::PROT_READ | libc::PROT_EXEC) as u64)?;
+        let first = restoration.first();
+        let regs = user_regs_struct {
+            rip: place.entry(),
+            rsp: place.stack_top(),
+            rdi: place.control(),
+            rsi: place.stack_top(),
+            rdx: first.unwrap_or(0),
+            rcx: u64::from(first.is_none()),
+            orig_rax: u64::MAX,
+            ..remote.regs
+        };
+        trace("setregs")(ptrace::setregs(pid, regs))?;
+        Ok(remote)
     }
 }

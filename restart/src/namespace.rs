@@ -113,7 +113,11 @@ pub enum NamespaceError {
 }
 
 /// Makes a namespace and in it the processes.
-pub fn start(restoration: &mut Restoration<'_>, forest: &Forest, ids: Option<&Ids>) -> Result<Namespace, NamespaceError> {
+pub fn start(
+    restoration: &mut Restoration<'_>,
+    forest: &Forest,
+    ids: Option<&Ids>,
+) -> Result<Namespace, NamespaceError> {
     let refused = |error: nix::Error| NamespaceError::Refused(error.into());
     if kernel::forbidden("pid_namespace") {
         return Err(refused(nix::Error::EPERM));

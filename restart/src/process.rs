@@ -170,11 +170,7 @@ impl Restoration<'_> {
     }
 
     /// Becomes the process.
-    pub fn bring_back(
-        &self,
-        link: Link<'_>,
-        prepared: Option<Prepared>,
-    ) -> Result<Infallible, ProcessError> {
+    pub fn bring_back(&self, link: Link<'_>, prepared: Option<Prepared>) -> Result<Infallible, ProcessError> {
         let Some(Prepared { maps, mut gaps, info, mut stub }) = prepared else { return self.exec_original(link) };
         let image = self.image();
         let descriptors = self.plugins.descriptors();

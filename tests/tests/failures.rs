@@ -55,7 +55,8 @@ fn nothing_left_over(s: &Scenario, generations: usize) -> Result<()> {
     })?;
     for path in &left {
         let name = path.file_name().unwrap_or_default().to_string_lossy();
-        let known = name == "MANIFEST" || name.ends_with(".sh") || (name.starts_with("ckpt_") && name.ends_with(".dmtcp"));
+        let known =
+            name == "MANIFEST" || name.ends_with(".sh") || (name.starts_with("ckpt_") && name.ends_with(".dmtcp"));
         ensure!(known, "{} is left over", path.display());
     }
     let images = left.iter().filter(|path| path.extension().is_some_and(|x| x == "dmtcp"));
@@ -170,8 +171,7 @@ enum Moment {
     Decided,
 }
 
-const MOMENTS: [Moment; 5] =
-    [Moment::Begun, Moment::Writing, Moment::HalfWritten, Moment::Written, Moment::Decided];
+const MOMENTS: [Moment; 5] = [Moment::Begun, Moment::Writing, Moment::HalfWritten, Moment::Written, Moment::Decided];
 
 impl Moment {
     /// Whether it has come for a generation that is not among `known`.

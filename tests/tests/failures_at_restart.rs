@@ -216,7 +216,7 @@ impl Trio {
         let mut trio = Self::coordinator(s)?;
         for name in ["first", "second", "third"] {
             let mut command = s.tool("dmtcp_launch");
-            command.args(["-j", "-p", &trio.port, "-q", "-q", "--ckptdir"]).arg(s.image_directory());
+            command.args(["-j", "-p", &trio.port, "-q", "-q", "--keep", "2", "--ckptdir"]).arg(s.image_directory());
             command.args(s.prepared()?).arg(name).stdout(Stdio::null()).stderr(Stdio::null());
             trio.programs.push(command.spawn()?);
         }
@@ -269,6 +269,46 @@ impl Trio {
         }
         Ok(())
     }
+}
+
+/// Images that are no set: one missing, of two generations, of two computations.
+fn no_set(s: &mut Scenario) -> Result<()> {
+    let take = |s: &mut Scenario, times: usize| -> Result<Vec<PathBuf>> {
+        let mut trio = Trio::start(s)?;
+        for _ in 0..times {
+            let answer = trio.ask(s, &["bc"])?;
+            ensure!(answer.status.success(), "{}", text(&answer));
+        }
+        (0..=3).try_for_each(|who| trio.kill(who))?;
+        Ok(newest(s.image_directory())?.1)
+    };
+    let first = take(s, 2)?;
+    let (number, _) = newest(s.image_directory())?;
+    let inside = |generation: u64, image: &PathBuf| -> Result<PathBuf> {
+        let name = image.file_name().context("an image without a name")?.to_string_lossy().into_owned();
+        let among = find(s.image_directory(), &name).into_iter();
+        among
+            .filter(|path| path.parent().is_some_and(|x| x.ends_with(generation.to_string())))
+            .next_back()
+            .with_context(|| format!("{name} is not in generation {generation}"))
+    };
+    let old = inside(number - 1, &first[0])?;
+    let new = first.iter().map(|image| inside(number, image)).collect::<Result<Vec<_>>>()?;
+    let moved = s.path("first");
+    fs::create_dir(&moved)?;
+    for entry in fs::read_dir(s.image_directory())?.flatten() {
+        fs::rename(entry.path(), moved.join(entry.file_name()))?;
+    }
+    let second = take(s, 1)?;
+    let there = |path: &PathBuf| -> Result<PathBuf> { Ok(moved.join(path.strip_prefix(s.image_directory())?)) };
+    let first = first.iter().map(there).collect::<Result<Vec<_>>>()?;
+    let (old, new) = (there(&old)?, new.iter().map(there).collect::<Result<Vec<_>>>()?);
+    let name = first[2].file_name().unwrap_or_default().to_string_lossy().into_owned();
+    refused(s, "one image missing", &[&first[0], &first[1]], &["3 processes", "2 images", "missing", &name])?;
+    refused(s, "two generations", &[&old, &new[1], &new[2]], &["generation"])?;
+    refused(s, "two computations", &[&first[0], &first[1], &second[2]], &["different computations"])?;
+    Trio::restart(s, &first)?;
+    Trio::restart(s, &second)
 }
 
 /// The images of the newest decided generation, by the names that the user knows.
@@ -343,6 +383,7 @@ fn main() -> ExitCode {
         compressed("changed_anywhere_compressed", changed_anywhere),
         Case::flow("foreign_files", ballast(), foreign).sampled_as(RunAs::User),
         Case::flow("one_image_twice", ballast(), doubled).sampled_as(RunAs::User),
+        Case::flow("images_that_are_no_set", ballast(), no_set).sampled_as(RunAs::User),
         Case::flow("a_generation_that_was_not_decided", ballast(), undecided).sampled_as(RunAs::User),
         Case::flow("by_another_user", ballast(), other_user).only(RunAs::User),
         Case::flow("without_its_plugin", ballast(), without_its_plugin).sampled_as(RunAs::Root),

@@ -10,8 +10,8 @@
 //! that leaves after that and before its image is written takes the generation with it. From `Written` on its exit is
 //! harmless: the image is complete, and the coordinator brings it to the disk.
 
-use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Worker};
 use super::timing::Stopwatch;
+use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Worker};
 use crate::commit::{self, Claim};
 use dmtcp_launcher::report;
 use dmtcp_protocol::message::{Barrier, FromCoordinator, Join, Outcome, Written};

@@ -33,9 +33,8 @@ pub fn xcr0() -> u64 {
 pub fn xcomp_permission() -> u64 {
     let mut value = 0u64;
     // SAFETY: the kernel writes one word.
-    let _ = unsafe {
-        sys::call(libc::SYS_arch_prctl as i32, [ARCH_GET_XCOMP_PERM, (&raw mut value) as usize, 0, 0, 0, 0])
-    };
+    let _ =
+        unsafe { sys::call(libc::SYS_arch_prctl as i32, [ARCH_GET_XCOMP_PERM, (&raw mut value) as usize, 0, 0, 0, 0]) };
     PERMISSION.store(value, Ordering::Release);
     value
 }

@@ -13,8 +13,8 @@ mod notes;
 mod pages;
 mod sink;
 
-use crate::host::description::Description;
 use crate::config;
+use crate::host::description::Description;
 use crate::threads::{self, slot::Slot};
 use dmtcp_image::codec::Method;
 use dmtcp_image::plan::{Contents, Plan, Source};

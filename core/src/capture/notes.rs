@@ -30,9 +30,33 @@ fn prstatus(slot: &Slot) -> Vec<u8> {
     let selectors = g(REG_CSGSFS);
     let selector = |shift: u32| selectors >> shift & 0xffff;
     let registers = [
-        g(REG_R15), g(REG_R14), g(REG_R13), g(REG_R12), g(REG_RBP), g(REG_RBX), g(REG_R11), g(REG_R10), g(REG_R9),
-        g(REG_R8), g(REG_RAX), g(REG_RCX), g(REG_RDX), g(REG_RSI), g(REG_RDI), u64::MAX, g(REG_RIP), selector(0),
-        g(REG_EFL), g(REG_RSP), selector(48), saved.fs, saved.gs, 0, 0, selector(32), selector(16),
+        g(REG_R15),
+        g(REG_R14),
+        g(REG_R13),
+        g(REG_R12),
+        g(REG_RBP),
+        g(REG_RBX),
+        g(REG_R11),
+        g(REG_R10),
+        g(REG_R9),
+        g(REG_R8),
+        g(REG_RAX),
+        g(REG_RCX),
+        g(REG_RDX),
+        g(REG_RSI),
+        g(REG_RDI),
+        u64::MAX,
+        g(REG_RIP),
+        selector(0),
+        g(REG_EFL),
+        g(REG_RSP),
+        selector(48),
+        saved.fs,
+        saved.gs,
+        0,
+        0,
+        selector(32),
+        selector(16),
     ];
     let mut out = vec![0u8; 336];
     out[32..36].copy_from_slice(&slot.tid().to_le_bytes());

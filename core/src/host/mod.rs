@@ -51,7 +51,9 @@ pub fn initialise(payload: &mut dmtcp_plugin_api::abi::InitPayload) -> Result<()
             if services::find(name).is_null() {
                 return Err(format!(
                     "plugin {} needs the service '{}', which no loaded plugin offers: load the plugin that does, or use --disable-plugin {}",
-                    text(loaded.plugin.name), text(name), text(loaded.plugin.name)
+                    text(loaded.plugin.name),
+                    text(name),
+                    text(loaded.plugin.name)
                 ));
             }
             // SAFETY: the terminator has not been reached.

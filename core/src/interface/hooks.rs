@@ -110,7 +110,8 @@ pub fn stop(signal: i32) -> Result<(), String> {
         threads::stop::stop(signal, &[tid])?;
         DUE.fetch_or(TRY, Ordering::AcqRel);
         sys::futex_wake(DUE.as_ptr());
-        if wait(TRY, LOCKS_LIMIT * u64::from(count)) && (STREAMS_FREE.load(Ordering::Acquire) != 0 || count >= STREAMS) {
+        if wait(TRY, LOCKS_LIMIT * u64::from(count)) && (STREAMS_FREE.load(Ordering::Acquire) != 0 || count >= STREAMS)
+        {
             return Ok(());
         }
         threads::release();

@@ -7,8 +7,8 @@
 //! Whatever goes wrong on the way: RESUME hooks run if PRECHECKPOINT hooks did, the threads go on, the half-written file
 //! is removed, the coordinator is told what and why.
 
-use super::birth;
 use super::alone;
+use super::birth;
 use super::context::{self, Context, RESTARTED};
 use super::restore;
 use super::worker::{Worker, host_name, program};
@@ -168,7 +168,12 @@ enum Step {
     Restarted,
 }
 
-fn describe_and_write(worker: &mut Worker, generation: u64, stop_time: u64, outside: Vec<String>) -> Result<Step, (String, String)> {
+fn describe_and_write(
+    worker: &mut Worker,
+    generation: u64,
+    stop_time: u64,
+    outside: Vec<String>,
+) -> Result<Step, (String, String)> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     description::begin();
     description::with(|d| d.unsupported = outside);
@@ -279,7 +284,10 @@ fn create(checkpoint_dir: &str, directory: &str, path: &str) -> Result<Fd, Strin
         match sys::make_directory(directory.as_bytes(), 0o700) {
             Ok(()) | Err(libc::EEXIST) => {}
             Err(e) => {
-                return Err(format!("the checkpoint directory {checkpoint_dir} cannot be used (errno {e}): {}", cause(e)));
+                return Err(format!(
+                    "the checkpoint directory {checkpoint_dir} cannot be used (errno {e}): {}",
+                    cause(e)
+                ));
             }
         }
     }

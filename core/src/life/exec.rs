@@ -49,10 +49,8 @@ unsafe extern "C" {
 
 /// Notes the variables as they are in the environment now.
 pub fn note() {
-    let entries = CARRIED
-        .iter()
-        .filter_map(|name| CString::new(format!("{name}={}", config::variable(name)?)).ok())
-        .collect();
+    let entries =
+        CARRIED.iter().filter_map(|name| CString::new(format!("{name}={}", config::variable(name)?)).ok()).collect();
     let preload = config::variable(names::HIJACK_LIBS).or_else(|| config::variable(PRELOAD)).unwrap_or_default();
     // Leaked: another thread may be in an exec that fails.
     CURRENT.store(Box::leak(Box::new(Carried { entries, preload })), Ordering::Release);

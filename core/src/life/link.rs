@@ -67,12 +67,15 @@ impl Link {
         let (bytes, length) = sockaddr(&target);
         let family = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
         let fail = |e: i32| {
-            format!("no coordinator can be reached at {host}:{port} (errno {e}); start one, or name it with --coord-host and --coord-port")
+            format!(
+                "no coordinator can be reached at {host}:{port} (errno {e}); start one, or name it with --coord-host and --coord-port"
+            )
         };
         // SAFETY: the address is valid for its length, the option value is an int.
         let socket = unsafe {
             let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-            let number = sys::call(libc::SYS_socket as i32, [family as usize, kind as usize, 0, 0, 0, 0]).map_err(fail)?;
+            let number =
+                sys::call(libc::SYS_socket as i32, [family as usize, kind as usize, 0, 0, 0, 0]).map_err(fail)?;
             let socket = Fd::own(number as i32);
             let on = 1i32;
             let _ = sys::call(
@@ -189,9 +192,8 @@ impl Link {
             };
             let mut wait = libc::pollfd { fd: self.socket.number(), events: libc::POLLIN, revents: 0 };
             // SAFETY: one pollfd.
-            let ready = unsafe {
-                sys::call(libc::SYS_poll as i32, [(&raw mut wait) as usize, 1, left as usize, 0, 0, 0])
-            };
+            let ready =
+                unsafe { sys::call(libc::SYS_poll as i32, [(&raw mut wait) as usize, 1, left as usize, 0, 0, 0]) };
             match ready {
                 Ok(0) | Err(libc::EINTR) => continue,
                 Ok(_) => {}

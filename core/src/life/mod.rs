@@ -7,8 +7,8 @@
 //!   fork: [birth] the child has joined before it runs; exec: [exec] the environment goes along
 //! ```
 
-pub mod birth;
 pub mod alone;
+pub mod birth;
 pub mod checkpoint;
 mod context;
 pub mod descriptors;
@@ -108,8 +108,9 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         pthread_atfork(Some(birth::prepare), Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
-    threads::install_handler(config.signal)
-        .map_err(|e| format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal))?;
+    threads::install_handler(config.signal).map_err(|e| {
+        format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal)
+    })?;
     let stack = sys::map_anonymous(STACK).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
     let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + STACK };
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);

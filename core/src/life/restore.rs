@@ -36,8 +36,9 @@ struct Shared<T>(UnsafeCell<T>);
 // SAFETY: written by the checkpoint thread while all others are parked; read in restored memory before any other task runs.
 unsafe impl<T> Sync for Shared<T> {}
 
-static STATE: Shared<ProcessState> =
-    Shared(UnsafeCell::new(ProcessState { actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; SIGNALS] }));
+static STATE: Shared<ProcessState> = Shared(UnsafeCell::new(ProcessState {
+    actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; SIGNALS],
+}));
 static HANDOFF: AtomicPtr<Handoff> = AtomicPtr::new(std::ptr::null_mut());
 /// What the last restarter told; leaked, since hooks and wrappers may read it at any time.
 static INFO: AtomicPtr<RestartInfo> = AtomicPtr::new(std::ptr::null_mut());

@@ -195,7 +195,10 @@ impl Worker {
                 Ok(_) => {}
                 Err(Silence::Gone) => return Err("the coordinator is gone".into()),
                 Err(Silence::TimeOut) => {
-                    return Err(format!("the other processes did not come to the barrier {barrier:?} within {} s", limit / 1000));
+                    return Err(format!(
+                        "the other processes did not come to the barrier {barrier:?} within {} s",
+                        limit / 1000
+                    ));
                 }
             }
         }

@@ -13,8 +13,8 @@
 //! `__WCLONE` finds it. It has the checkpoint thread's copy of all private memory as it is now. Memory that it does not
 //! have to itself (shared, MADV_DONTFORK, MADV_WIPEONFORK, plugins' blobs) is written before. It dies with the process.
 
-use super::{alone, exit};
 use super::worker::Worker;
+use super::{alone, exit};
 use crate::capture::FileSink;
 use dmtcp_image::codec::Method;
 use dmtcp_image::plan::Plan;
@@ -71,7 +71,8 @@ pub extern "C" fn write_image(argument: *mut c_void) -> i64 {
         {
             // Zero pages take no room: look at all before saying no.
             // SAFETY: as below.
-            let needed = unsafe { write::stored(plan, &mut sink, buffer) } + (plan.header.len() + plan.trailer.len()) as u64;
+            let needed =
+                unsafe { write::stored(plan, &mut sink, buffer) } + (plan.header.len() + plan.trailer.len()) as u64;
             if needed > room {
                 writing.lacking = Some((needed, room));
                 return Err(libc::ENOSPC);
@@ -177,7 +178,10 @@ impl Child {
             if let Some(error) = self.ended(if alone::is_alone() { 0 } else { libc::WNOHANG }) {
                 return match error {
                     0 => Ok(()),
-                    error => Err((format!("the image cannot be written in the background: {}", super::checkpoint::cause(error)), false)),
+                    error => Err((
+                        format!("the image cannot be written in the background: {}", super::checkpoint::cause(error)),
+                        false,
+                    )),
                 };
             }
             if let Some(link) = &worker.link {

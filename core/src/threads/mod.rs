@@ -52,7 +52,8 @@ pub fn release_alone(tid: i32) {
 
 /// Slots of parked threads, the first thread's first.
 pub fn parked() -> Vec<&'static Slot> {
-    let mut out: Vec<&Slot> = slot::all().filter(|s| s.state() == State::Parked && s.role() == Role::Application).collect();
+    let mut out: Vec<&Slot> =
+        slot::all().filter(|s| s.state() == State::Parked && s.role() == Role::Application).collect();
     let pid = sys::pid();
     out.sort_by_key(|s| (s.tid() != pid, s.tid()));
     out

@@ -40,10 +40,8 @@ pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
         return -1;
     }
     let now = [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| register(frame, r));
-    let same = sample.number >= 0
-        && sample.sp == register(frame, REG_RSP)
-        && sample.pc == pc
-        && sample.arguments == now;
+    let same =
+        sample.number >= 0 && sample.sp == register(frame, REG_RSP) && sample.pc == pc && sample.arguments == now;
     let number = if same {
         sample.number
     } else if sample.number < 0 && before(7) == 0xb8 {
@@ -59,9 +57,8 @@ pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
 fn handler_is_due(frame: &libc::ucontext_t) -> bool {
     let mut pending = 0u64;
     // SAFETY: the kernel writes 8 bytes.
-    let result = unsafe {
-        sys::call(libc::SYS_rt_sigpending as i32, [(&raw mut pending) as usize, KERNEL_SET, 0, 0, 0, 0])
-    };
+    let result =
+        unsafe { sys::call(libc::SYS_rt_sigpending as i32, [(&raw mut pending) as usize, KERNEL_SET, 0, 0, 0, 0]) };
     if result.is_err() {
         return false;
     }

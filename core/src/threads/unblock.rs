@@ -52,9 +52,7 @@ pub fn unblock(tid: i32, bit: u64) -> bool {
     };
     if child > 0 {
         // SAFETY: no status is asked for. Its exit signal is 0, so only __WCLONE finds it, and the application never does.
-        let _ = unsafe {
-            sys::call(libc::SYS_wait4 as i32, [child as usize, 0, libc::__WCLONE as usize, 0, 0, 0])
-        };
+        let _ = unsafe { sys::call(libc::SYS_wait4 as i32, [child as usize, 0, libc::__WCLONE as usize, 0, 0, 0]) };
     }
     let _ = sys::prctl(PR_SET_PTRACER, 0, 0, 0, 0);
     let _ = sys::unmap(stack, STACK as u64);

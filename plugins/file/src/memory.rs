@@ -137,7 +137,7 @@ fn nameless(core: Core, state: &mut State, mapping: &Mapping, all: &[&Mapping]) 
         Some(name) => Origin::Memfd(name.into(), 0),
         None => Origin::Unlinked(names::without_mark(&mapping.name).into()),
     };
-    state.files.nameless.push(Nameless { content, origin, mode: 0o600 });
+    state.files.nameless.push(Nameless { identity, content, origin, mode: 0o600 });
     state.nameless.push((identity, object));
     Ok(object)
 }

@@ -95,7 +95,7 @@ fn nameless(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
         Ok(content) => {
             let object = content.object;
             let origin = origin(d.link(), d.flags, d.copy);
-            state.files.nameless.push(Nameless { content, origin, mode: d.mode & 0o7777 });
+            state.files.nameless.push(Nameless { identity: identity(d), content, origin, mode: d.mode & 0o7777 });
             state.nameless.push((identity(d), object));
             Some(What::Nameless(object))
         }

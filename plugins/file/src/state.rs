@@ -94,6 +94,8 @@ impl Named {
 /// A file that no name leads to.
 #[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct Nameless {
+    /// Device and inode while it was saved: what processes say of one file belongs together.
+    pub identity: (u64, u64),
     /// Its bytes.
     pub content: Content,
     /// What kind it is.

@@ -49,7 +49,8 @@ pub fn ended() -> Result<Vec<Ended>, i32> {
     for task in proc_files::numbers_in("/proc/thread-self/..")? {
         // A task may end meanwhile; its children are another's then.
         if let Ok(text) = proc_files::read_file(&format!("/proc/thread-self/../{task}/children")) {
-            children.extend(String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse::<i32>().ok()));
+            children
+                .extend(String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse::<i32>().ok()));
         }
     }
     let mut ended = Vec::new();

@@ -57,10 +57,18 @@ impl RestartHalf for Half {
     }
 
     fn create(&self, host: &Host<'_>) -> Result<(), String> {
-        for index in 0..host.process_count() {
-            create(host, index, &section(host, index)?)?;
+        let said: Vec<Files> = (0..host.process_count()).map(|index| section(host, index)).collect::<Result<_, _>>()?;
+        let mut masters = Masters::default();
+        for (index, files) in (0..).zip(&said) {
+            for nameless in &files.nameless {
+                let temporary = files.opens.iter().find(|o| nameless::is_temporary(o, nameless.content.object));
+                masters.make(host, index, nameless, temporary)?;
+            }
         }
-        Ok(())
+        for (index, files) in (0..).zip(&said) {
+            create(host, index, files, &mut masters)?;
+        }
+        masters.finish(host)
     }
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
@@ -114,15 +122,10 @@ fn check(host: &Host<'_>, files: &Files, out: &mut Vec<String>) {
     }
 }
 
-/// Makes the objects of one process.
-fn create(host: &Host<'_>, index: u32, files: &Files) -> Result<(), String> {
-    let mut masters = Masters::default();
-    for nameless in &files.nameless {
-        let temporary = files.opens.iter().find(|o| nameless::is_temporary(o, nameless.content.object));
-        masters.make(host, index, nameless, temporary)?;
-    }
+/// Makes the objects of one process but the nameless files.
+fn create(host: &Host<'_>, index: u32, files: &Files, masters: &mut Masters) -> Result<(), String> {
     for mapped in &files.mapped {
-        create_mapped(host, index, files, &masters, mapped)?;
+        create_mapped(host, index, files, masters, mapped)?;
     }
     for open in &files.opens {
         let made = match &open.what {
@@ -138,7 +141,7 @@ fn create(host: &Host<'_>, index: u32, files: &Files) -> Result<(), String> {
         locks::take(made.as_fd(), &open.locks).map_err(failed)?;
         host.provide(open.object, made);
     }
-    masters.finish(host, files)
+    Ok(())
 }
 
 /// Makes the object behind a mapping.

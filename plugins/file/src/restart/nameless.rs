@@ -10,7 +10,7 @@
 
 use crate::late::late_seals;
 use crate::restart::{checked, open};
-use crate::state::{Files, Nameless, Open, Origin, What};
+use crate::state::{Nameless, Open, Origin, What};
 use dmtcp_plugin_api::restart::Host;
 use std::ffi::{CString, OsStr};
 use std::fs::{self, File, OpenOptions, Permissions};
@@ -28,7 +28,10 @@ const MFD_NOEXEC_SEAL: u32 = 0x8;
 
 /// A file in the making.
 struct Master {
-    object: u64,
+    identity: (u64, u64),
+    /// The number that each process gave it.
+    objects: Vec<u64>,
+    what: String,
     file: File,
     mode: u32,
     seals: i32,
@@ -36,7 +39,7 @@ struct Master {
     temporary: Option<OwnedFd>,
 }
 
-/// The files in the making of one process.
+/// The files in the making of all processes.
 #[derive(Default)]
 pub struct Masters(Vec<Master>);
 
@@ -63,7 +66,12 @@ impl Masters {
         nameless: &Nameless,
         temporary: Option<&Open>,
     ) -> Result<(), String> {
-        let failed = |e: String| format!("{} cannot be made: {e}", describe(&nameless.origin));
+        let what = describe(&nameless.origin);
+        let failed = |e: String| format!("{what} cannot be made: {e}");
+        if let Some(known) = self.0.iter_mut().find(|m| m.identity == nameless.identity) {
+            known.objects.push(nameless.content.object);
+            return Ok(());
+        }
         let made = match &nameless.origin {
             Origin::Memfd(name, seals) => memfd(name.bytes(), *seals).map(|f| (f, None)),
             Origin::Unlinked(path) => unlinked(&host.path(path.bytes())).map(|f| (f, None)),
@@ -76,13 +84,16 @@ impl Masters {
         let (file, temporary) = made.map_err(|e| failed(e.to_string()))?;
         nameless.content.fill(host, index, file.as_fd()).map_err(failed)?;
         let seals = if let Origin::Memfd(_, seals) = nameless.origin { seals } else { 0 };
-        let (object, mode) = (nameless.content.object, nameless.mode);
-        self.0.push(Master { object, file, mode, seals, temporary });
+        let (identity, objects, mode) = (nameless.identity, vec![nameless.content.object], nameless.mode);
+        self.0.push(Master { identity, objects, what, file, mode, seals, temporary });
         Ok(())
     }
 
     fn get(&self, object: u64) -> Result<&Master, String> {
-        self.0.iter().find(|m| m.object == object).ok_or_else(|| format!("the image has no file with number {object}"))
+        self.0
+            .iter()
+            .find(|m| m.objects.contains(&object))
+            .ok_or_else(|| format!("the image has no file with number {object}"))
     }
 
     /// A new description of a file.
@@ -95,7 +106,7 @@ impl Masters {
     /// The description that the process had.
     pub fn open(&mut self, object: u64, open: &Open) -> Result<OwnedFd, String> {
         if is_temporary(open, object)
-            && let Some(master) = self.0.iter_mut().find(|m| m.object == object)
+            && let Some(master) = self.0.iter_mut().find(|m| m.objects.contains(&object))
             && let Some(opened) = master.temporary.take()
         {
             open::set_position(&opened, open)?;
@@ -105,10 +116,9 @@ impl Masters {
     }
 
     /// Sets modes and seals, which would have been in the way, and provides the masters as what mappings are made of.
-    pub fn finish(self, host: &Host<'_>, files: &Files) -> Result<(), String> {
+    pub fn finish(self, host: &Host<'_>) -> Result<(), String> {
         for master in self.0 {
-            let origin = files.nameless.iter().find(|n| n.content.object == master.object).map(|n| describe(&n.origin));
-            let failed = |e: io::Error| format!("{}: {e}", origin.as_deref().unwrap_or("a nameless file"));
+            let failed = |e: io::Error| format!("{}: {e}", master.what);
             let current = master.file.metadata().map_err(failed)?.permissions().mode() & 0o7777;
             if current != master.mode && master.seals & F_SEAL_EXEC == 0 {
                 master.file.set_permissions(Permissions::from_mode(master.mode)).map_err(failed)?;
@@ -119,7 +129,9 @@ impl Masters {
                 // Nobody has it mapped for writing, and the kernel refuses any mapping of a description that could write.
                 object = open::raw(&path_of(&object), libc::O_RDONLY | libc::O_CLOEXEC, 0).map_err(failed)?;
             }
-            host.provide(master.object, object);
+            for number in &master.objects {
+                host.provide(*number, object.try_clone().map_err(failed)?);
+            }
         }
         Ok(())
     }
