@@ -98,7 +98,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         // Started for one program that may never have come to life.
         unused: args.listen_fd.map(|_| Duration::from_secs(600)),
         console: !args.daemon,
-        metrics_file: args.metrics_file.as_deref().map(|path| std::path::absolute(path)).transpose()?,
+        metrics_file: args.metrics_file.as_deref().map(std::path::absolute).transpose()?,
     };
     let computation = Computation::new(settings, journal);
     let code = Server::new(listener, key.key, computation, journal, options)?.serve()?;

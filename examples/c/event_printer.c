@@ -13,7 +13,7 @@ static void say(const char *event)
   char line[64] = "event_printer: ";
   strcat(line, event);
   strcat(line, "\n");
-  /* Not printf: a thread that was stopped inside it may hold the lock of stderr. */
+  /* Not printf: a stopped thread that waits for a full terminal holds the lock of stderr. */
   ssize_t written = write(STDERR_FILENO, line, strlen(line));
   (void)written;
 }

@@ -18,6 +18,7 @@
 //! count, offset and length is checked against the file before use. `docs/image-format.md` has it all for a stranger.
 
 pub mod codec;
+pub mod expand;
 pub mod plan;
 pub mod read;
 pub mod record;

@@ -347,6 +347,11 @@ impl Image {
         self.regions[..after].last().filter(|r| address < r.end)
     }
 
+    /// The bytes that all regions' names point into.
+    pub(crate) fn names(&self) -> &[u8] {
+        &self.names
+    }
+
     /// A region's name as in /proc/PID/maps.
     pub fn name(&self, region: &Region) -> &str {
         let start = region.name_offset as usize;

@@ -2,6 +2,7 @@
 //! makes the reader fail in another way than by an error.
 
 use dmtcp_image::codec::Method;
+use dmtcp_image::expand::expand;
 use dmtcp_image::plan::{Contents, Plan, Source};
 use dmtcp_image::read::{Error, Image};
 use dmtcp_image::record::{Identity, Region, Restore, kind};
@@ -150,6 +151,34 @@ fn what_was_written_is_read() {
             image.file.read_exact_at(&mut there, extent.offset).unwrap();
             assert!(there == blob, "{method}");
         }
+    }
+}
+
+#[test]
+fn a_compressed_image_can_be_expanded() {
+    let directory = directory("expanded");
+    let pages = memory(700);
+    let bytes = aligned(bytemuck::cast_slice(&pages));
+    let (plain, core) = (directory.join("plain"), directory.join("core"));
+    write_image(&plain, "none", bytes, b"a blob", false);
+    for method in &METHODS[1..] {
+        let path = directory.join(method);
+        write_image(&path, method, bytes, b"a blob", false);
+        let _ = std::fs::remove_file(&core);
+        expand(&Image::open(&path).unwrap(), &core).unwrap();
+        let image = Image::open(&core).unwrap();
+        image.verify().unwrap();
+        assert!(!image.is_compressed());
+        assert!(std::fs::read(&plain).unwrap() == std::fs::read(&core).unwrap(), "{method}");
+        assert!(expand(&image, &core).is_err(), "a file that is there was replaced");
+        // A frame that is damaged leaves no core behind.
+        let mut whole = std::fs::read(&path).unwrap();
+        let middle = whole.len() / 2;
+        whole[middle..middle + 64].fill(0xaa);
+        std::fs::write(&path, whole).unwrap();
+        std::fs::remove_file(&core).unwrap();
+        assert!(expand(&Image::open(&path).unwrap(), &core).is_err());
+        assert!(!core.exists());
     }
 }
 

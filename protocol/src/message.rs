@@ -133,6 +133,12 @@ pub enum FromClient {
         /// One sentence: what, which object, what to do.
         reason: String,
     },
+    /// Worker: now that all have stopped, a process is missing that was in the middle of an exec. The generation is to be
+    /// tried again.
+    Again {
+        /// The generation.
+        generation: u64,
+    },
 }
 
 /// A complete image.

@@ -160,7 +160,7 @@ impl<'a> Planner<'a> {
     fn needs(&self) -> Vec<Option<i32>> {
         let session_of = |node: usize| {
             let sid = self.sids[node];
-            if self.sessions.contains_key(&sid) || self.is_gone(sid) { sid } else { OUTSIDE }
+            if self.is_known_session(sid) { sid } else { OUTSIDE }
         };
         let nodes = &self.forest.nodes;
         let mut needs: Vec<Option<i32>> =
@@ -228,6 +228,10 @@ impl<'a> Planner<'a> {
         self.forest.nodes[maker].after.push(node);
     }
 
+    fn is_known_session(&self, sid: i32) -> bool {
+        self.sessions.contains_key(&sid) || self.is_gone(sid)
+    }
+
     fn is_known_group(&self, pgid: i32) -> bool {
         self.groups.contains(&pgid) || self.is_gone(pgid)
     }
@@ -276,18 +280,21 @@ impl<'a> Planner<'a> {
         }
     }
 
-    /// Those without a parent are waited for. If some were children of a shell, others of init, the latter are daemons.
+    /// Those without a parent are waited for; not those that became so: daemons in sessions of their own, children of
+    /// init. The first is the one that was launched first: it leads its group, or has the lowest pid.
     fn choose_waited(&mut self) {
         const INIT: i32 = 1;
-        let mut waited: Vec<usize> = (0..self.members.len()).filter(|node| self.parents[*node].is_none()).collect();
-        if waited.iter().any(|node| self.members[*node].ppid > INIT) {
-            waited.retain(|node| self.members[*node].ppid > INIT);
+        let node = |index: usize| (&self.forest.nodes[index], &self.members[index]);
+        let mut waited: Vec<usize> = (0..self.members.len()).filter(|index| self.parents[*index].is_none()).collect();
+        let stays = |index: &usize| !node(*index).0.session && !self.is_known_session(node(*index).1.sid);
+        let leads = |index: &usize| node(*index).0.session;
+        let of_shell = |index: &usize| node(*index).1.ppid > INIT;
+        for preferred in [&stays as &dyn Fn(&usize) -> bool, &leads, &of_shell] {
+            if waited.iter().any(preferred) {
+                waited.retain(preferred);
+            }
         }
-        let mut first = 0;
-        for _ in 0..self.members.len() {
-            first = self.parents[first].unwrap_or(first);
-        }
-        waited.sort_by_key(|node| (*node != first, *node));
+        waited.sort_by_key(|index| (node(*index).0.group != Group::Lead, node(*index).1.pid));
         if waited.is_empty() {
             waited.push(0);
         }

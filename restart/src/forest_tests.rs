@@ -107,7 +107,10 @@ fn rings_and_doubles_end_as_roots() {
 }
 
 #[test]
-fn the_first_images_root_counts() {
-    let list = [member(22, 20, 20, 5), member(10, 5, 10, 5), member(20, 5, 20, 5)];
+fn the_first_launched_counts() {
+    let list = [member(22, 20, 20, 5), member(20, 5, 20, 5), member(10, 5, 10, 5)];
     assert_eq!(plan(&list).waited, [2, 1]);
+    let daemon = Member { gone: vec![3], ..member(4, 1, 3, 3) };
+    assert_eq!(plan(&[daemon, member(10, 1, 10, 0), member(9, 1, 8, 0)]).waited, [1, 2]);
+    assert_eq!(plan(&[member(10, 1, 10, 10), member(9, 1, 9, 0), member(11, 7, 8, 0)]).waited, [2]);
 }

@@ -22,6 +22,9 @@ pub struct Options {
     /// Read everything and compare it with its checksums
     #[arg(long)]
     pub check: bool,
+    /// Write the image uncompressed to this file, which debuggers open as a core
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "maps"])]
+    pub to_core: Option<PathBuf>,
     /// Images
     #[arg(required = true, value_name = "IMAGE")]
     pub images: Vec<PathBuf>,
@@ -73,7 +76,10 @@ pub fn run(options: &Options) -> Result<String, InspectError> {
         if options.check {
             image.verify().map_err(failed)?;
         }
-        if options.json {
+        if let Some(core) = &options.to_core {
+            let at = |error: &Error| if matches!(error, Error::Io(_)) { core.clone() } else { path.clone() };
+            dmtcp_image::expand::expand(&image, core).map_err(|error| InspectError { path: at(&error), error })?;
+        } else if options.json {
             out.push_str(&serde_json::to_string(&summary(&image)).unwrap_or_default());
             out.push('\n');
         } else if options.maps {

@@ -19,6 +19,7 @@ pub mod forest;
 pub mod gaps;
 pub mod holes;
 pub mod host;
+pub mod hostfile;
 pub mod images;
 pub mod inject;
 pub mod inspect;

@@ -28,6 +28,9 @@ pub struct Options {
     /// Directory for later checkpoints [env: DMTCP_CHECKPOINT_DIR] [default: where the image is]
     #[arg(short = 'c', long, value_name = "DIR")]
     pub ckptdir: Option<PathBuf>,
+    /// Hosts to restart on, one a line; this program restarts on its own host only
+    #[arg(long, value_name = "FILE")]
+    pub hostfile: Option<PathBuf>,
     /// Restart every image in DIR
     #[arg(short = 'r', long, value_name = "DIR", conflicts_with = "images")]
     pub restartdir: Option<PathBuf>,

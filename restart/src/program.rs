@@ -4,6 +4,7 @@ use crate::checks::{self, Doubt};
 use crate::descriptors;
 use crate::family::{self, Ids};
 use crate::forest;
+use crate::hostfile::{self, HostfileError};
 use crate::images::{self, SelectError, Selection};
 use crate::namespace::{self, NamespaceError};
 use crate::options::{Options, PidNamespace};
@@ -69,6 +70,9 @@ pub enum Failure {
     /// No namespace.
     #[error(transparent)]
     Namespace(NamespaceError),
+    /// The hosts that are asked for cannot be used.
+    #[error(transparent)]
+    Hostfile(#[from] HostfileError),
 }
 
 fn lines<E: std::fmt::Display>(errors: &[E]) -> String {
@@ -85,6 +89,7 @@ impl Failure {
 /// Restarts; returns when the processes have ended, or, after `--check` and `--verify`, at once.
 pub fn run(options: &Options) -> Result<Ended, Failure> {
     let quiet = options.coordinator.quiet(NAME);
+    options.hostfile.as_deref().map(hostfile::check).transpose()?;
     let names = images::names(&options.images, options.restartdir.as_deref())?;
     let mut selection = images::select(&names, options.coordinator.join_coordinator)?;
     if quiet == 0 {

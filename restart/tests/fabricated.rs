@@ -106,6 +106,42 @@ fn bad_command_lines_and_images_fail_with_99() {
 }
 
 #[test]
+fn a_family_comes_back_from_images_in_any_order() {
+    let fabric = Fabric::new("family").data(1 << 20).threads(3).family(4);
+    for (flags, forbid, order) in [
+        (&[][..], "", [0, 1, 2, 3]),
+        (&["--lazy"], "", [3, 1, 2, 0]),
+        (&["--pid-namespace=force"], "", [1, 0, 3, 2]),
+        (&[], "mm_exe", [2, 3, 1, 0]),
+    ] {
+        let (code, text) = exit_code(&fabric.restart_images(flags, &[("DMTCP_FORBID", forbid)], &order));
+        assert_eq!((code, text.matches("alive").count()), (Some(OK), 4), "{flags:?} {forbid}: {text}");
+    }
+}
+
+#[test]
+fn images_that_are_no_family_are_refused() {
+    let fabric = Fabric::new("strangers").data(4096).family(3);
+    let (code, text) = exit_code(&fabric.restart_images(&[], &[], &[0, 1, 1, 2]));
+    assert!(code == Some(99) && text.contains("same process"), "{text}");
+    // Without --join-coordinator nobody else can bring the third one.
+    let given = [0, 2].map(|process| fabric.image_of(process).display().to_string());
+    let (code, text) = exit_code(&fabric.plain(&[&given[0], &given[1]]));
+    assert!(code == Some(99) && text.contains("3 processes, and 2 images"), "{text}");
+}
+
+#[test]
+fn one_damaged_image_keeps_the_whole_family_from_coming_back() {
+    let fabric = Fabric::new("infected").data(1 << 20).family(3);
+    fabric.damage();
+    for (flags, forbid) in [(&[][..], ""), (&["--pid-namespace=force"], ""), (&[], "mm_exe")] {
+        let (code, text) = exit_code(&fabric.restart_images(flags, &[("DMTCP_FORBID", forbid)], &[0, 1, 2]));
+        assert_eq!((code, text.matches("alive").count()), (Some(99), 0), "{flags:?} {forbid}: {text}");
+        assert!(text.contains("ckpt_fabric_3"), "{text}");
+    }
+}
+
+#[test]
 #[ignore = "takes a gigabyte of memory and of disk; prints rates"]
 fn a_gigabyte_comes_back_in_time() {
     let fabric = Fabric::new("gigabyte").data(1 << 30).summed(1 << 20).threads(4);

@@ -286,10 +286,9 @@ fn no_set(s: &mut Scenario) -> Result<()> {
     let (number, _) = newest(s.image_directory())?;
     let inside = |generation: u64, image: &PathBuf| -> Result<PathBuf> {
         let name = image.file_name().context("an image without a name")?.to_string_lossy().into_owned();
-        let among = find(s.image_directory(), &name).into_iter();
+        let mut among = find(s.image_directory(), &name).into_iter();
         among
-            .filter(|path| path.parent().is_some_and(|x| x.ends_with(generation.to_string())))
-            .next_back()
+            .find(|path| path.parent().is_some_and(|x| x.ends_with(generation.to_string())))
             .with_context(|| format!("{name} is not in generation {generation}"))
     };
     let old = inside(number - 1, &first[0])?;

@@ -5,7 +5,7 @@ use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, Scenario, ensure, runner, wait};
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
 const STATUS: i32 = 7;
@@ -31,7 +31,7 @@ fn launch_beside(s: &mut Scenario) -> Result<PathBuf> {
     Ok(log)
 }
 
-fn grows(log: &PathBuf) -> Result<()> {
+fn grows(log: &Path) -> Result<()> {
     let last = |log| Progress::read(log).last().values().copied().max().unwrap_or(0);
     let before = last(log);
     wait::until(10, "the second program to make steps", || Ok((last(log) > before + 3).then_some(())))
@@ -45,7 +45,7 @@ fn two_programs(s: &mut Scenario) -> Result<()> {
     grows(&second)?;
     for how in [Restart::images(), Restart::script()] {
         s.checkpoint()?;
-        ensure!(s.image_files()?.len() == 2, "{:?} are not the images of two processes", s.image_files()?);
+        ensure!(s.image_files()?.len() == 2, "these are not the images of two processes: {:?}", s.image_files()?);
         s.see_steps(3)?;
         s.kill()?;
         s.restart(&how)?;
@@ -148,7 +148,11 @@ fn main() -> ExitCode {
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
         Case::new("bash_starts_programs", bash()),
         Case::new("dash_starts_programs", shell("/bin/dash", "dash")),
-        Case::flow("two_programs_are_one_computation", bash(), two_programs),
+        Case::flow(
+            "two_programs_are_one_computation",
+            Program::script(&["/bin/bash"], "shell.sh", "bash"),
+            two_programs,
+        ),
         Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together).streams(7),
         Case::flow("while_the_originals_hold_their_ids", family("tree"), while_the_originals_hold_their_ids).streams(7),
         Case::flow("always_in_a_namespace", family("orphans"), always_in_a_namespace).streams(4),

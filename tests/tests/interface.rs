@@ -336,6 +336,24 @@ fn environment_is_changed_by_a_file(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Hooks in C use libc although a stop catches threads inside it nearly every time.
+fn hooks_use_libc(s: &mut Scenario) -> Result<()> {
+    let compiler: Vec<&str> = C99.iter().copied().chain(["-shared", "-fPIC"]).collect();
+    let source = root().join("tests/programs/libc_hook.c");
+    let plugin = compile(s, &compiler, &source, "libc_hook.so")?;
+    s.set_env("DMTCP_PLUGIN", &plugin.display().to_string());
+    s.launch()?;
+    s.see_steps(3)?;
+    for _ in 0..5 {
+        s.checkpoint()?;
+    }
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.finish(STATUS)
+}
+
 /// A file that has one name for the program and another for the file system: after a restart, yet another.
 fn paths_are_translated(s: &mut Scenario) -> Result<()> {
     for name in ["first", "second"] {
@@ -438,6 +456,13 @@ fn main() -> ExitCode {
         case("examples_run_without_us", examples_run_without_us).only(RunAs::User),
         case("no_checkpoint_cuts_a_section", sections_are_whole),
         case("program_asks_how_things_stand", questions_are_answered),
+        // One arena for all threads, the one for hooks included.
+        Case::flow(
+            "hooks_in_c_use_libc_that_stopped_threads_were_in",
+            Program::c("libc_busy.c", &[]).env("MALLOC_ARENA_MAX", "1"),
+            hooks_use_libc,
+        )
+        .sampled_as(RunAs::User),
         case("section_of_a_plugin_is_explained", section_is_explained),
         case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
         case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),

@@ -43,7 +43,7 @@ impl Computation {
                 request.waiting.extend(waiting);
                 request.kill |= kill;
             }
-            _ => self.begin_generation(Request { waiting, kill }, now),
+            _ => self.begin_generation(Request { waiting, kill, tries: 0 }, now),
         }
         if !wait {
             self.answer(asker, Outcome::Done { generation: None, notes: Vec::new() });

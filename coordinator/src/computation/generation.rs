@@ -57,6 +57,9 @@ pub(super) struct Member {
     progress: (u64, u64),
 }
 
+/// How often a generation is tried again because a process was in the middle of an exec.
+const MOST_TRIES: u32 = 100;
+
 /// A generation under way.
 pub(super) struct Generation {
     number: u64,
@@ -368,10 +371,34 @@ impl Computation {
         }
     }
 
+    /// A member has found a process missing that was executing a program: lets everybody go, and begins anew.
+    pub(super) fn try_again(&mut self, client: ClientId, number: u64, now: Instant) {
+        let Activity::Generation(generation) = &self.activity else { return };
+        if generation.number != number || !generation.members.contains_key(&client) {
+            return;
+        }
+        if generation.request.tries >= MOST_TRIES {
+            return self.abort_generation("processes were executing programs each time that it was tried", now);
+        }
+        if let Some(mut request) = self.give_up_generation("a process is executing a program: it is tried again") {
+            request.tries += 1;
+            self.welcome_held(now);
+            self.begin_generation(request, now);
+        }
+    }
+
     /// Gives the generation up; the older one is untouched.
     pub(super) fn abort_generation(&mut self, reason: &str, now: Instant) {
-        let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
         self.counts.aborted += 1;
+        let Some(request) = self.give_up_generation(reason) else { return };
+        self.answer_all(request.waiting, &Outcome::Failed(reason.into()));
+        self.run_on(now);
+    }
+
+    fn give_up_generation(&mut self, reason: &str) -> Option<Request> {
+        let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else {
+            return None;
+        };
         self.journal.warn(format_args!("generation {} failed: {reason}", generation.number));
         let abort = FromCoordinator::Abort { generation: generation.number, reason: reason.into() };
         for client in generation.members.keys().filter(|client| self.workers.contains_key(client)) {
@@ -379,7 +406,6 @@ impl Computation {
         }
         let images = generation.members.values().filter_map(|member| member.part.image());
         generation.claim.discard(images);
-        self.answer_all(generation.request.waiting, &Outcome::Failed(reason.into()));
-        self.run_on(now);
+        Some(generation.request)
     }
 }

@@ -161,6 +161,8 @@ struct Departed {
 struct Request {
     waiting: Vec<Asker>,
     kill: bool,
+    /// How often it has been tried again.
+    tries: u32,
 }
 
 /// The state of the one computation that a coordinator serves.
@@ -244,6 +246,7 @@ impl Computation {
             FromClient::Written(written) => self.written(client, written, now),
             FromClient::Synced { generation } => self.synced(client, generation, now),
             FromClient::Failed { generation, reason } => self.failed(client, generation, &reason, now),
+            FromClient::Again { generation } => self.try_again(client, generation, now),
         }
     }
 

@@ -28,6 +28,8 @@ const JOIN_LIMIT: u64 = 10_000_000_000;
 /// How long a spawned program may take until our library is loaded, before it counts as outside.
 const LOAD_LIMIT: u64 = 300_000_000;
 const LOOK_AGAIN: u64 = 500_000;
+/// How long a process that is about to end may take, before it counts as one that is executing a program.
+const END_LIMIT: u64 = 50_000_000;
 const PAGE: usize = 4096;
 
 thread_local! {
@@ -131,14 +133,26 @@ enum Standing {
     Outside,
 }
 
+/// State letter of a process, as in proc(5); `None` if it is gone.
+fn state_letter(pid: i32) -> Option<u8> {
+    let state = proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?;
+    state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied())
+}
+
+/// A child that is no member, for good.
+pub struct Outsider {
+    /// The process.
+    pub pid: i32,
+    /// What the user should know.
+    pub sentence: String,
+}
+
 fn standing(pid: i32) -> Standing {
     let tasks = proc_files::numbers_in(&format!("/proc/{pid}/task")).unwrap_or_default();
     if tasks.is_empty() {
         return Standing::Settled;
     }
-    let state = proc_files::read_file(&format!("/proc/{pid}/stat")).unwrap_or_default();
-    let letter = state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied());
-    match letter {
+    match state_letter(pid) {
         Some(b'Z' | b'X') | None => return Standing::Settled,
         Some(b'T') => return Standing::Stopped,
         Some(_) => {}
@@ -157,7 +171,7 @@ fn standing(pid: i32) -> Standing {
 
 /// Waits until every child has joined or is known to stay outside; says who does. Called when all threads are stopped, so
 /// that no child can come meanwhile. The error is a sentence that says why there can be no checkpoint now.
-pub fn await_children() -> Result<Vec<String>, String> {
+pub fn await_children() -> Result<Vec<Outsider>, String> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut waiting = children();
     let mut outside = Vec::new();
@@ -174,10 +188,11 @@ pub fn await_children() -> Result<Vec<String>, String> {
             Standing::Outside if passed < LOAD_LIMIT => true,
             _ => {
                 let exe = proc_files::read_link(&format!("/proc/{pid}/exe")).unwrap_or_default();
-                outside.push(format!(
+                let sentence = format!(
                     "child process {pid} ({}) runs outside of control (static, setuid, or by dmtcp_nocheckpoint): it will not be restarted",
                     String::from_utf8_lossy(&exe)
-                ));
+                );
+                outside.push(Outsider { pid, sentence });
                 false
             }
         });
@@ -191,6 +206,22 @@ pub fn await_children() -> Result<Vec<String>, String> {
         }
         sys::nap(LOOK_AGAIN);
     }
+}
+
+/// Whether a child is missing from a generation although it lives, now that every process of it has stopped: it was in the
+/// middle of an exec and will join again. One that was about to end is given the time to.
+pub fn misses_a_child(members: &[i32], outside: &[Outsider]) -> bool {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let strangers: Vec<i32> = children().into_iter().filter(|pid| !members.contains(pid)).collect();
+    strangers.into_iter().filter(|pid| outside.iter().all(|o| o.pid != *pid)).any(|pid| {
+        while state_letter(pid).is_some_and(|letter| !matches!(letter, b'Z' | b'X')) {
+            if sys::clock(libc::CLOCK_MONOTONIC) - start > END_LIMIT {
+                return true;
+            }
+            sys::nap(LOOK_AGAIN);
+        }
+        false
+    })
 }
 
 /// Marks the calling thread as the checkpoint thread of a member.

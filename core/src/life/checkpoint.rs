@@ -78,6 +78,15 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         log::trace("core", &format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
+    if birth::misses_a_child(host::description::neighbours(), &outside) {
+        worker.send(&FromClient::Again { generation });
+        // The coordinator lets everybody go.
+        let given_up = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
+        go_on(false);
+        log::trace("core", &format!("generation {generation} is tried again: {given_up:?}"));
+        return Outcome::Resumed;
+    }
+    let outside = outside.into_iter().map(|o| o.sentence).collect();
     let written = describe_and_write(worker, generation, stopped - start, outside);
     if let Ok(Step::Restarted) = written {
         return Outcome::Restarted;

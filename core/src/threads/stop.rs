@@ -11,6 +11,8 @@ use std::sync::atomic::Ordering;
 
 /// How long a thread may take to park, in nanoseconds, before the stop fails.
 const LIMIT: u64 = 10_000_000_000;
+/// How long to wait before looking again whether a thread has left its slot's stack, in nanoseconds.
+const LEAVE: u64 = 20_000;
 /// How long to wait for an announcement before looking again.
 const PATIENCE: u64 = 20_000_000;
 /// After this long without an answer it is looked whether the thread blocks our signal.
@@ -111,6 +113,7 @@ fn describe(tid: i32) -> String {
 pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
     let me = sys::tid();
     let epoch = EPOCH.load(Ordering::Acquire);
+    await_leavers(epoch);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut sent: Vec<(i32, u64)> = Vec::new();
     let mut unblocked: Vec<i32> = Vec::new();
@@ -168,6 +171,19 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
         }
         if PARKED.load(Ordering::Acquire) == seen {
             handler::wait_for_announcements(&PARKED, seen, PATIENCE);
+        }
+    }
+}
+
+/// Waits for threads that the last release has let go and that have not run since: their slots still say `Parked`.
+fn await_leavers(epoch: u32) {
+    let leaves = |slot: &&Slot| {
+        // SAFETY: nobody writes the epoch of a slot between the signal and the next one, which is ours.
+        slot.state() == State::Parked && slot.role() == Role::Application && unsafe { slot.saved() }.epoch != epoch
+    };
+    for slot in slot::all().filter(leaves) {
+        while slot.state() == State::Parked && is_alive(slot.tid()) {
+            sys::nap(LEAVE);
         }
     }
 }

@@ -81,13 +81,13 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// By the real name.
     fn mknod(path: *const c_char, mode: mode_t, device: dev_t) -> c_int { real(path, |path| next(path, mode, device)) }
     /// By the real name.
-    fn rmdir(path: *const c_char) -> c_int { real(path, |path| next(path)) }
+    fn rmdir(path: *const c_char) -> c_int { real(path, next) }
     /// By the real name.
-    fn unlink(path: *const c_char) -> c_int { real(path, |path| next(path)) }
+    fn unlink(path: *const c_char) -> c_int { real(path, next) }
     /// By the real name.
-    fn remove(path: *const c_char) -> c_int { real(path, |path| next(path)) }
+    fn remove(path: *const c_char) -> c_int { real(path, next) }
     /// By the real name.
-    fn chdir(path: *const c_char) -> c_int { real(path, |path| next(path)) }
+    fn chdir(path: *const c_char) -> c_int { real(path, next) }
     /// By the real name.
     fn unlinkat(at: c_int, path: *const c_char, flags: c_int) -> c_int { real(path, |path| next(at, path, flags)) }
     /// By the real name.

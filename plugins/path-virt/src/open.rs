@@ -66,11 +66,11 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         real(path, |path| next(path, mode, stream))
     }
     /// Opens by the real name.
-    fn opendir(path: *const c_char) -> *mut DIR { real(path, |path| next(path)) }
+    fn opendir(path: *const c_char) -> *mut DIR { real(path, next) }
     /// Creates by the real name; the program's template gets its own.
-    fn mkstemp(name: *mut c_char) -> c_int { template(name, |name| next(name)) }
+    fn mkstemp(name: *mut c_char) -> c_int { template(name, next) }
     /// As mkstemp.
-    fn mkstemp64(name: *mut c_char) -> c_int { template(name, |name| next(name)) }
+    fn mkstemp64(name: *mut c_char) -> c_int { template(name, next) }
     /// As mkstemp.
     fn mkostemp(name: *mut c_char, flags: c_int) -> c_int { template(name, |name| next(name, flags)) }
     /// As mkstemp.
@@ -81,7 +81,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn mkstemps64(name: *mut c_char, suffix: c_int) -> c_int { template(name, |name| next(name, suffix)) }
     /// As mkstemp; it gives the template back.
     fn mkdtemp(name: *mut c_char) -> *mut c_char {
-        let made = template(name, |name| next(name));
+        let made = template(name, next);
         if made.is_null() { made } else { name }
     }
 }

@@ -76,7 +76,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// The program's name.
     fn canonicalize_file_name(path: *const c_char) -> *mut c_char {
-        own_block(real(path, |path| next(path)))
+        own_block(real(path, next))
     }
     /// The program's name.
     fn getcwd(buffer: *mut c_char, room: size_t) -> *mut c_char {

@@ -6,12 +6,11 @@ use dmtcp_plugin_api::sys;
 type Result<T> = std::result::Result<T, i32>;
 
 const SECOND: u64 = 1_000_000_000;
-const MICROSECOND: u64 = 1000;
+/// Least time of an interval timer.
+pub const MICROSECOND: u64 = 1000;
 /// Since Linux 6.15: timer_create(2) takes the id that it is given.
 const PR_TIMER_CREATE_RESTORE_IDS: i32 = 77;
-/// The queues that [`queue`] puts into.
 const SI_TIMER: i32 = -2;
-const SI_KERNEL: i32 = 0x80;
 
 /// `struct sigevent` as the kernel reads it.
 #[repr(C)]
@@ -109,18 +108,8 @@ pub fn set_interval(which: i32, new: Time) -> Result<()> {
 pub fn queue(id: i32, notice: &Notice) -> Result<()> {
     let (signal, value) = (notice.signal, notice.value);
     let info = Info { signal, errno: 0, code: SI_TIMER, padding: 0, timer: id, overrun: 0, value, rest: [0; 12] };
-    send(signal, notice.thread, &info)
-}
-
-/// Queues the signal of an expired interval timer once more.
-pub fn queue_interval(signal: i32) -> Result<()> {
-    let info = Info { signal, errno: 0, code: SI_KERNEL, padding: 0, timer: 0, overrun: 0, value: 0, rest: [0; 12] };
-    send(signal, None, &info)
-}
-
-fn send(signal: i32, thread: Option<i32>, info: &Info) -> Result<()> {
-    let (pid, signal, info) = (sys::pid() as usize, signal as usize, std::ptr::from_ref(info) as usize);
-    match thread {
+    let (pid, signal, info) = (sys::pid() as usize, signal as usize, (&raw const info) as usize);
+    match notice.thread {
         Some(tid) => call(libc::SYS_rt_tgsigqueueinfo, [pid, tid as usize, signal, info]),
         None => call(libc::SYS_rt_sigqueueinfo, [pid, signal, info, 0]),
     }

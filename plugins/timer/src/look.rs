@@ -7,9 +7,9 @@
 //! ```
 //! A signal of a timer that expires while threads are stopped stays in the kernel's queue, and would be lost with the
 //! process. The kernel shows only that a signal of a number is pending, not whose: it is taken for that of each timer of that
-//! number that has expired since the glance.
+//! number that has expired since the glance; if there is none, of each that is over.
 
-use crate::state::{Expired, Interval, Notice, Posix, Time, Timers};
+use crate::state::{Interval, Notice, Posix, Time, Timers};
 use crate::{clock, kernel, listing};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::round::Round;
@@ -35,28 +35,41 @@ pub fn glance(_: Core) {
 
 /// All timers of the process.
 pub fn look(core: Core) -> Timers {
-    let glanced = GLANCE.take();
     let mut timers = Timers { posix: posix(core), ..Timers::default() };
-    let expired_since = |timer: &Posix| {
-        let deadline = glanced.iter().find(|(id, _)| *id == timer.id).map(|(_, deadline)| *deadline);
-        deadline.is_some_and(|deadline| deadline <= sys::clock(timer.clock))
-    };
-    let expired = timers.posix.iter().filter(|timer| expired_since(timer) && is_pending(&timer.notice));
-    timers.expired = expired.map(|timer| Expired::Posix(timer.id)).collect();
-    for which in [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF] {
-        let mut time = kernel::interval(which).unwrap_or_default();
-        if pending_of(None) & bit(kernel::signal_of(which)) != 0 {
-            timers.expired.push(Expired::Interval(which));
-            // A periodic ITIMER_REAL goes on only when its signal is delivered.
-            if time.remaining == 0 {
-                time.remaining = time.interval;
-            }
+    let interval = [libc::ITIMER_REAL, libc::ITIMER_VIRTUAL, libc::ITIMER_PROF]
+        .map(|which| Interval { which, time: kernel::interval(which).unwrap_or_default() });
+    // Read after the times: what is pending by now has expired before, or still runs in what was read.
+    let shared = pending_of(None);
+    timers.expired = expired(&timers.posix, &GLANCE.take(), shared);
+    for Interval { which, mut time } in interval {
+        // Over, and not delivered: a periodic ITIMER_REAL is set going again by its delivery.
+        if time.remaining == 0 && shared & bit(kernel::signal_of(which)) != 0 {
+            time.remaining = kernel::MICROSECOND;
         }
         if time.remaining != 0 {
             timers.interval.push(Interval { which, time });
         }
     }
     timers
+}
+
+/// Timers whose signal is in the kernel's queues.
+fn expired(timers: &[Posix], glanced: &[(i32, u64)], shared: u64) -> Vec<i32> {
+    let pending: Vec<&Posix> = timers.iter().filter(|timer| is_pending(&timer.notice, shared)).collect();
+    let since_glance = |timer: &Posix| {
+        let deadline = glanced.iter().find(|(id, _)| *id == timer.id).map(|(_, deadline)| *deadline);
+        // One that has only one expiration, and runs, was set anew after that had been delivered.
+        let is_over = timer.time.remaining == 0 || timer.time.interval != 0;
+        is_over && deadline.is_some_and(|deadline| deadline <= sys::clock(timer.clock))
+    };
+    let (sure, other): (Vec<&Posix>, Vec<&Posix>) = pending.into_iter().partition(|timer| since_glance(timer));
+    // One that was set after the glance, and is over: nothing else explains the signal.
+    let set_since = other.into_iter().filter(|timer| {
+        let same = |one: &&Posix| (one.notice.signal, one.notice.thread) == (timer.notice.signal, timer.notice.thread);
+        timer.time == Time::default() && !sure.iter().any(same)
+    });
+    let set_since: Vec<&Posix> = set_since.collect();
+    sure.iter().chain(&set_since).map(|timer| timer.id).collect()
 }
 
 fn posix(core: Core) -> Vec<Posix> {
@@ -107,9 +120,10 @@ fn settle(core: Core, threads: &[i32], mut timer: Posix) -> Posix {
     timer
 }
 
-/// Whether a signal of this kind is in the kernel's queues.
-fn is_pending(notice: &Notice) -> bool {
-    notice.kind != libc::SIGEV_NONE && pending_of(notice.thread) & bit(notice.signal) != 0
+/// Whether a signal of this kind is in the kernel's queues; `shared`: what is pending for the process.
+fn is_pending(notice: &Notice, shared: u64) -> bool {
+    let pending = || notice.thread.map_or(shared, |tid| pending_of(Some(tid)));
+    notice.kind != libc::SIGEV_NONE && pending() & bit(notice.signal) != 0
 }
 
 fn bit(signal: i32) -> u64 {

@@ -1,6 +1,6 @@
 //! Makes timers anew in restored memory, while the application's threads are still stopped.
 
-use crate::state::{Expired, Posix, Time, Timers};
+use crate::state::{Posix, Time, Timers};
 use crate::{clock, kernel};
 use dmtcp_plugin_api::core::{Core, Level};
 
@@ -22,16 +22,9 @@ pub fn restore(core: Core, timers: &Timers) {
             core.log(Level::Error, &format!("interval timer {} cannot be set: error {error}", interval.which));
         }
     }
-    for expired in &timers.expired {
-        let queued = match expired {
-            Expired::Interval(which) => kernel::queue_interval(kernel::signal_of(*which)),
-            Expired::Posix(id) => match timers.posix.iter().find(|timer| timer.id == *id) {
-                Some(timer) => kernel::queue(*id, &timer.notice),
-                None => Ok(()),
-            },
-        };
-        if let Err(error) = queued {
-            core.log(Level::Error, &format!("the signal of an expired timer is lost: error {error}; {expired:?}"));
+    for timer in timers.posix.iter().filter(|timer| timers.expired.contains(&timer.id)) {
+        if let Err(error) = kernel::queue(timer.id, &timer.notice) {
+            core.log(Level::Error, &format!("the signal of POSIX timer {} is lost: error {error}", timer.id));
         }
     }
 }

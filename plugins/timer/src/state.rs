@@ -9,8 +9,8 @@ pub struct Timers {
     pub posix: Vec<Posix>,
     /// Those of setitimer(2) that run.
     pub interval: Vec<Interval>,
-    /// Signals of timers that had expired and had not been delivered.
-    pub expired: Vec<Expired>,
+    /// Ids of POSIX timers that have expired and whose signal has not been delivered.
+    pub expired: Vec<i32>,
 }
 
 impl Timers {
@@ -19,7 +19,7 @@ impl Timers {
 
     /// Whether there is nothing to bring back.
     pub fn is_empty(&self) -> bool {
-        self.posix.is_empty() && self.interval.is_empty() && self.expired.is_empty()
+        self.posix.is_empty() && self.interval.is_empty()
     }
 }
 
@@ -65,13 +65,4 @@ pub struct Interval {
     pub which: i32,
     /// How long it still runs.
     pub time: Time,
-}
-
-/// A signal to be queued again.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
-pub enum Expired {
-    /// Of the POSIX timer of this id.
-    Posix(i32),
-    /// Of an interval timer.
-    Interval(i32),
 }

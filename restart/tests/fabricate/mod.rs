@@ -24,7 +24,8 @@ global_asm!(
     "fabricated_code_start:",
     "ret",
     ".balign 16",
-    // (rdi: slot {start, words, sum, tells}, rsi: handoff)
+    // (rdi: slot {start, words, sum, tells, timespec}, rsi: handoff)
+    "mov rbx, rdi",
     "mov r8, [rdi]",
     "mov rcx, [rdi + 8]",
     "xor edx, edx",
@@ -48,6 +49,10 @@ global_asm!(
     "mov edi, 1",
     "lea rsi, [rip + .Lfabricated_text]",
     "mov edx, 6",
+    "syscall",
+    "lea rdi, [rbx + 32]",
+    "xor esi, esi",
+    "mov eax, 35",
     "syscall",
     "mov edi, 42",
     "mov eax, 231",
@@ -112,6 +117,7 @@ pub struct Fabric {
     first_ended: bool,
     wrong_sum: bool,
     vdso: bool,
+    processes: usize,
     extra: Vec<(Region, Vec<(u64, u64)>)>,
 }
 
@@ -151,6 +157,7 @@ impl Fabric {
             first_ended: false,
             wrong_sum: false,
             vdso: false,
+            processes: 1,
             extra: Vec::new(),
         }
     }
@@ -198,6 +205,12 @@ impl Fabric {
         self
     }
 
+    /// Of so many processes: the first one, and children of that.
+    pub fn family(mut self, processes: usize) -> Self {
+        self.processes = processes;
+        self
+    }
+
     /// With address space that was only reserved.
     pub fn reservation(mut self, length: u64) -> Self {
         self.extra.push((region(RESERVATION, length, 0, kind::ANONYMOUS, flag::NORESERVE), Vec::new()));
@@ -211,15 +224,21 @@ impl Fabric {
         self
     }
 
-    fn image(&self) -> PathBuf {
-        self.directory.join("ckpt_fabric_1.dmtcp")
+    /// The image of a process.
+    pub fn image_of(&self, process: usize) -> PathBuf {
+        self.directory.join(format!("ckpt_fabric_{}.dmtcp", process + 1))
     }
 
-    /// Writes the image, if it is not there.
+    /// Writes the images that are not there.
     fn write(&self) {
-        if self.image().exists() {
-            return;
+        for process in 0..self.processes {
+            if !self.image_of(process).exists() {
+                self.write_image(process);
+            }
         }
+    }
+
+    fn write_image(&self, process: usize) {
         let summed = &self.data[..self.summed.min(self.data.len())];
         let words = summed.chunks_exact(8).map(|word| u64::from_le_bytes(word.try_into().unwrap()));
         let sum = words.fold(0u64, u64::wrapping_add).wrapping_add(u64::from(self.wrong_sum));
@@ -228,9 +247,12 @@ impl Fabric {
         let teller = usize::from(self.first_ended);
         for index in 0..self.threads {
             let slot = SLOTS + (slots.len() * 8) as u64;
-            slots.extend([DATA, (summed.len() / 8) as u64, sum, u64::from(index == teller)]);
+            // A process that ends before all others have come back would be missed.
+            let rest = if self.processes > 1 { 200_000_000 } else { 0 };
+            slots.extend([DATA, (summed.len() / 8) as u64, sum, u64::from(index == teller), 0, rest]);
             let role = if index == 0 && self.first_ended { 2 } else { 0 };
-            threads.push(Thread { tid: PID + index as i32, role, slot, name: [0; 16] });
+            let tid = PID + (1000 * process + index) as i32;
+            threads.push(Thread { tid, role, slot, name: [0; 16] });
         }
         let slots: Vec<u8> = slots.into_iter().flat_map(u64::to_le_bytes).collect();
         let padded = |bytes: &[u8]| {
@@ -271,9 +293,10 @@ impl Fabric {
         let identity = Identity {
             computation: format!("{:032x}", 0xfab),
             generation: 1,
-            processes: 1,
-            process: format!("{:032x}", 1),
-            pid: PID,
+            processes: self.processes as u32,
+            process: format!("{:032x}", process + 1),
+            pid: PID + 1000 * process as i32,
+            ppid: if process == 0 { 1 } else { PID },
             pgid: 1,
             sid: 1,
             uid: nix::unistd::geteuid().as_raw(),
@@ -300,17 +323,18 @@ impl Fabric {
         for ((source, _), (bytes, _)) in plan.extents.iter_mut().zip(&stored) {
             source.address = bytes.as_ptr() as u64;
         }
-        let file = File::create(self.image()).unwrap();
+        let file = File::create(self.image_of(process)).unwrap();
         // SAFETY: the sources are the slices above, which nobody changes.
         unsafe { write(&mut plan, &mut FileSink(&file), &mut vec![0; dmtcp_image::CHUNK as usize], &[]) }.unwrap();
     }
 
-    /// Turns a bit of the stored memory around.
+    /// Turns a bit of the stored memory of the last process around.
     pub fn damage(&self) {
         self.write();
-        let image = dmtcp_image::read::Image::open(&self.image()).unwrap();
+        let path = self.image_of(self.processes - 1);
+        let image = dmtcp_image::read::Image::open(&path).unwrap();
         let extent = image.extents.iter().find(|extent| extent.address == DATA).unwrap();
-        let file = File::options().read(true).write(true).open(self.image()).unwrap();
+        let file = File::options().read(true).write(true).open(path).unwrap();
         let mut byte = [0];
         file.read_exact_at(&mut byte, extent.offset + 77).unwrap();
         file.write_all_at(&[byte[0] ^ 1], extent.offset + 77).unwrap();
@@ -331,6 +355,11 @@ impl Fabric {
 
     /// Restarts the image with a coordinator that agrees to everything.
     pub fn restart(&self, flags: &[&str], environment: &[(&str, &str)]) -> Output {
+        self.restart_images(flags, environment, &[0])
+    }
+
+    /// Restarts the images of these processes, in this order.
+    pub fn restart_images(&self, flags: &[&str], environment: &[(&str, &str)], processes: &[usize]) -> Output {
         self.write();
         let key_file = self.directory.join("key");
         let key = Key::new([7; 32]);
@@ -344,7 +373,7 @@ impl Fabric {
         Command::new(env!("CARGO_BIN_EXE_dmtcp_restart"))
             .args(["--join-coordinator", "--coord-port", &port.to_string()])
             .args(flags)
-            .arg(self.image())
+            .args(processes.iter().map(|process| self.image_of(*process)))
             .env("DMTCP_COORD_KEY_FILE", &key_file)
             .env("DMTCP_TMPDIR", &self.directory)
             .envs(environment.iter().copied())

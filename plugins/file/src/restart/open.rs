@@ -147,7 +147,9 @@ fn seek(opened: &OwnedFd, position: u64) -> Result<(), String> {
 
 /// Opens for a description of a nameless file and sets its offset.
 pub fn again(path: &Path, open: &Open) -> Result<OwnedFd, String> {
-    let opened = raw(path, flags_for(open.flags), 0).map_err(|e| format!("cannot be opened again: {e}"))?;
+    // The name is a link in /proc.
+    let flags = flags_for(open.flags) & !libc::O_NOFOLLOW;
+    let opened = raw(path, flags, 0).map_err(|e| format!("cannot be opened again: {e}"))?;
     seek(&opened, open.position)?;
     Ok(opened)
 }
