@@ -208,13 +208,28 @@ pub fn await_children() -> Result<Vec<Outsider>, String> {
     }
 }
 
+/// Whether a child has ended as a whole, so that it can be waited for: its first thread may be a zombie long before.
+fn has_ended(pid: i32) -> bool {
+    // Offset 16 of siginfo_t.
+    const CHILD_PID: usize = 4;
+    let mut info = [0i32; 32];
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    // SAFETY: the kernel writes one siginfo_t of 128 bytes.
+    let looked = unsafe {
+        let args = [libc::P_PID as usize, pid as usize, info.as_mut_ptr() as usize, flags as usize, 0, 0];
+        sys::call(libc::SYS_waitid as i32, args)
+    };
+    // An error: it is no child any more.
+    looked.is_err() || info[CHILD_PID] != 0
+}
+
 /// Whether a child is missing from a generation although it lives, now that every process of it has stopped: it was in the
 /// middle of an exec and will join again. One that was about to end is given the time to.
 pub fn misses_a_child(members: &[i32], outside: &[Outsider]) -> bool {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let strangers: Vec<i32> = children().into_iter().filter(|pid| !members.contains(pid)).collect();
     strangers.into_iter().filter(|pid| outside.iter().all(|o| o.pid != *pid)).any(|pid| {
-        while state_letter(pid).is_some_and(|letter| !matches!(letter, b'Z' | b'X')) {
+        while !has_ended(pid) {
             if sys::clock(libc::CLOCK_MONOTONIC) - start > END_LIMIT {
                 return true;
             }
