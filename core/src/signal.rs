@@ -64,6 +64,27 @@ pub fn set_mask(mask: u64) -> u64 {
     old
 }
 
+/// Blocks our signal for the calling thread, and gives the mask to go back to.
+pub fn block() -> u64 {
+    let before = set_mask(u64::MAX);
+    set_mask(before | bit());
+    before
+}
+
+/// Forgets what is pending of our signal: a stop that was under way when the program before this one was replaced. It
+/// would end the process as soon as it is unblocked, or stop a thread that nobody waits for.
+pub fn forget_pending() {
+    let set = bit();
+    let now = timespec { tv_sec: 0, tv_nsec: 0 };
+    loop {
+        let args = [(&raw const set) as usize, 0, (&raw const now) as usize, 8, 0, 0];
+        // SAFETY: set and time are valid; no siginfo is asked for.
+        if unsafe { sys::call(libc::SYS_rt_sigtimedwait as i32, args) }.is_err() {
+            return;
+        }
+    }
+}
+
 /// Lets the calling thread take our signal.
 pub fn unblock() {
     let before = set_mask(u64::MAX);

@@ -4,9 +4,13 @@
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
 //! popen, execl) take `environ`, which a restart brings up to date as far as there is room in it.
 //!
+//! A pending signal survives an exec, its handler does not: a stop that is under way would end the new program. So our
+//! signal is blocked around the call; the new program's constructor forgets what is pending of it. Where libc calls the
+//! kernel itself (execl and its like) the stop keeps away from threads that it sees in execve.
+//!
 //! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
 
-use crate::config;
+use crate::{config, signal};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::env as names;
 use libc::{c_char, c_int, c_void, pid_t};
@@ -176,6 +180,15 @@ fn own_environment() -> Argv {
     unsafe { environ.cast::<*const c_char>() }
 }
 
+/// As [`with_environment`], for calls that replace the calling program.
+fn replacing(given: Argv, run: impl FnOnce(Argv) -> c_int) -> c_int {
+    let mask = signal::block();
+    let result = with_environment(given, run);
+    // Only a call that failed returns. libc's errno is not touched by raw calls.
+    signal::set_mask(mask);
+    result
+}
+
 /// Whether the calling process's programs are to be carried along.
 fn is_carrying() -> bool {
     config::config().is_some()
@@ -185,27 +198,27 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// Ours goes along.
     fn execve(path: *const c_char, argv: Argv, envp: Argv) -> c_int {
         if !is_carrying() { return next(path, argv, envp); }
-        with_environment(envp, |envp| next(path, argv, envp))
+        replacing(envp, |envp| next(path, argv, envp))
     }
     /// Ours goes along.
     fn execv(path: *const c_char, argv: Argv) -> c_int {
         if !is_carrying() { return next(path, argv); }
-        with_environment(own_environment(), |envp| execve::next(path, argv, envp))
+        replacing(own_environment(), |envp| execve::next(path, argv, envp))
     }
     /// Ours goes along.
     fn execvp(file: *const c_char, argv: Argv) -> c_int {
         if !is_carrying() { return next(file, argv); }
-        with_environment(own_environment(), |envp| execvpe::next(file, argv, envp))
+        replacing(own_environment(), |envp| execvpe::next(file, argv, envp))
     }
     /// Ours goes along.
     fn execvpe(file: *const c_char, argv: Argv, envp: Argv) -> c_int {
         if !is_carrying() { return next(file, argv, envp); }
-        with_environment(envp, |envp| next(file, argv, envp))
+        replacing(envp, |envp| next(file, argv, envp))
     }
     /// Ours goes along.
     fn fexecve(number: c_int, argv: Argv, envp: Argv) -> c_int {
         if !is_carrying() { return next(number, argv, envp); }
-        with_environment(envp, |envp| next(number, argv, envp))
+        replacing(envp, |envp| next(number, argv, envp))
     }
     /// Ours goes along.
     fn posix_spawn(

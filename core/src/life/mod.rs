@@ -119,6 +119,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
     interface::hold::hold();
     exec::note();
+    signal::forget_pending();
     start_checkpoint_thread()?;
     let loaded = interface::plugins::load();
     interface::hold::release();

@@ -146,11 +146,16 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 continue;
             }
             missing = Some(tid);
+            let sample = sample(tid);
+            if matches!(sample.number, libc::SYS_execve | libc::SYS_execveat) {
+                // The signal would outlive its handler.
+                continue;
+            }
             // SAFETY: the thread is not parked and has not been signalled with this slot, or its signal was lost: nobody
             // reads the slot until the state says so.
             unsafe {
                 let saved = slot.saved();
-                saved.sample = sample(tid);
+                saved.sample = sample;
                 saved.epoch = epoch;
             }
             slot.set_let_go(false);
