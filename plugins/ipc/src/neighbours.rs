@@ -24,18 +24,22 @@ fn entries_of(pid: i32) -> Vec<Entry> {
     numbers.into_iter().filter_map(entry).collect()
 }
 
-/// Ends of pipes that the other processes hold: text of the link, and F_GETFL.
-pub fn pipe_ends(core: Core) -> Vec<(Vec<u8>, i32)> {
+/// Ends of these pipes, which are known by the texts of their links, that the other processes hold: link, and F_GETFL.
+pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Vec<(Vec<u8>, i32)> {
     let own = sys::pid();
-    let others = core.neighbours().into_iter().filter(|pid| *pid != own);
-    let entries = others.flat_map(entries_of);
-    entries
-        .filter(|e| e.link.starts_with(b"pipe:") || e.link.starts_with(b"/"))
-        .map(|e| {
-            let flags = e.status();
-            (e.link, flags)
-        })
-        .collect()
+    let mut out = Vec::new();
+    for pid in core.neighbours().into_iter().filter(|pid| *pid != own) {
+        for number in proc_files::numbers_in(&format!("/proc/{pid}/fd")).unwrap_or_default() {
+            let link = proc_files::read_link(&format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
+            if links.contains(&link)
+                && let Ok(info) = proc_files::read_file(&format!("/proc/{pid}/fdinfo/{number}"))
+            {
+                let flags = Entry { number, link: Vec::new(), info }.status();
+                out.push((link, flags));
+            }
+        }
+    }
+    out
 }
 
 /// The hook for PRECHECKPOINT: what is shared, if it is on this process to find out.

@@ -38,19 +38,22 @@ impl Held {
 #[derive(Debug, Default)]
 struct State {
     held: Vec<Held>,
+    /// Texts of the links of the pipes.
+    links: Vec<Vec<u8>>,
     /// Ends that neighbours hold; looked up when the first pipe needs it.
     elsewhere: Option<Vec<(Vec<u8>, i32)>>,
     section: Pipes,
 }
 
 static STATE: Round<State> =
-    Round::new(State { held: Vec::new(), elsewhere: None, section: Pipes { pipes: Vec::new() } });
+    Round::new(State { held: Vec::new(), links: Vec::new(), elsewhere: None, section: Pipes { pipes: Vec::new() } });
 
 /// Notes which ends there are.
 pub fn begin_round(descriptions: &[Description]) {
-    let pipes = descriptions.iter().filter(|d| is_pipe(d.stat.st_mode, d.flags));
-    let held = pipes.map(|d| Held { identity: d.identity(), number: d.group.entry.number, flags: d.flags }).collect();
-    STATE.with(|state| *state = State { held, ..State::default() });
+    let pipes = || descriptions.iter().filter(|d| is_pipe(d.stat.st_mode, d.flags));
+    let links = pipes().map(|d| d.group.entry.link.clone()).collect();
+    let held = pipes().map(|d| Held { identity: d.identity(), number: d.group.entry.number, flags: d.flags }).collect();
+    STATE.with(|state| *state = State { held, links, ..State::default() });
 }
 
 /// Whether it is an end of a pipe, not just a name for one.
@@ -79,7 +82,7 @@ extern "C" fn claim(d: &Descriptor) -> bool {
                 core.copy_descriptor(number).ok().and_then(|c| sys::ready(c.number(), events).ok()).unwrap_or(0)
             };
             if !is_private(&held, poll) {
-                let elsewhere = state.elsewhere.get_or_insert_with(|| neighbours::pipe_ends(core));
+                let elsewhere = state.elsewhere.get_or_insert_with(|| neighbours::pipe_ends(core, &state.links));
                 if !is_met(&held, d.link(), elsewhere) {
                     return false;
                 }
