@@ -32,7 +32,7 @@ pub fn named(d: &Descriptor) -> Option<What> {
 
 /// A directory.
 pub fn directory(d: &Descriptor) -> Option<What> {
-    named(d).or_else(|| {
+    of_a_process(d).or_else(|| named(d)).or_else(|| {
         (d.links == 0 && d.link().starts_with(b"/"))
             .then(|| What::RemovedDirectory(as_named(d, names::without_mark(d.link()))))
     })
@@ -47,8 +47,7 @@ pub fn regular(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
     let filesystem = sys::filesystem(d.copy).unwrap_or(0);
     if filesystem == PROC {
         // Not compared with what the path leads to: each pid namespace has a /proc with inodes of its own.
-        let own = proc_file(d.link(), sys::pid()).map(|rest| What::OwnProc(rest.into()));
-        return Some(own.unwrap_or_else(|| What::Named(as_named(d, d.link()))));
+        return Some(of_a_process(d).unwrap_or_else(|| What::Named(as_named(d, d.link()))));
     }
     if filesystem != NFS || !is_silly_rename(d.link()) {
         if let Some(what) = named(d) {
@@ -79,6 +78,15 @@ pub fn regular(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
 /// The path below /proc/PID, if it is this process's.
 fn proc_file(link: &[u8], pid: i32) -> Option<&[u8]> {
     link.strip_prefix(b"/proc/")?.strip_prefix(pid.to_string().as_bytes())?.strip_prefix(b"/")
+}
+
+/// What /proc has of a process: this one, or one of the computation that it was inherited from.
+fn of_a_process(d: &Descriptor) -> Option<What> {
+    let rest = d.link().strip_prefix(b"/proc/")?;
+    if !rest.first().is_some_and(u8::is_ascii_digit) || sys::filesystem(d.copy) != Ok(PROC) {
+        return None;
+    }
+    Some(What::OwnProc(proc_file(d.link(), sys::pid()).unwrap_or(d.link()).into()))
 }
 
 /// NFS renames an unlinked file that is open; the name goes with the process.

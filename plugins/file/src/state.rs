@@ -65,7 +65,7 @@ pub enum What {
     Nameless(u64),
     /// A directory that was removed.
     RemovedDirectory(Named),
-    /// A file of this process in /proc: the path below /proc/PID.
+    /// A file or directory of a process in /proc: of this one the path below /proc/PID, of another one the whole path.
     OwnProc(ByteText),
     /// A terminal that this path led to.
     Terminal(ByteText),

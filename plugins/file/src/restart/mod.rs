@@ -15,9 +15,12 @@ use crate::NAME;
 use crate::state::{Files, Mapped, Named, Open, Source, What};
 use dmtcp_plugin_api::restart::{Host, RestartHalf};
 use nameless::Masters;
+use std::ffi::OsStr;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsFd, OwnedFd};
+use std::os::unix::ffi::OsStrExt;
+use std::path::Path;
 
 /// The restart half.
 #[derive(Debug, Default)]
@@ -38,7 +41,10 @@ fn describe(open: &Open) -> String {
     match &open.what {
         What::Named(named) | What::RemovedDirectory(named) => format!("fd {} -> {}", open.number(), named.path),
         What::Nameless(_) => format!("fd {} -> (unlinked file)", open.number()),
-        What::OwnProc(rest) => format!("fd {} -> /proc/self/{rest}", open.number()),
+        What::OwnProc(rest) => {
+            let path = Path::new("/proc/self").join(OsStr::from_bytes(rest.bytes()));
+            format!("fd {} -> {}", open.number(), path.display())
+        }
         What::Terminal(path) => format!("fd {} -> {path}", open.number()),
         What::Inherited(number) => format!("fd {} -> (standard stream {number})", open.number()),
     }
