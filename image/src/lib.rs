@@ -20,6 +20,7 @@
 pub mod codec;
 pub mod expand;
 pub mod plan;
+pub mod processor;
 pub mod read;
 pub mod record;
 pub mod sum;

@@ -226,8 +226,8 @@ pub struct Restore {
     pub vvar_start: u64,
     /// Length of the vdso's data pages.
     pub vvar_length: u64,
-    /// XCR0: the CPU state components that may be in the threads' frames.
-    pub xcr0: u64,
+    /// Bits of XCR0: the processor's state components that are in use in the threads' frames.
+    pub state_in_use: u64,
     /// Permitted dynamic CPU state (ARCH_GET_XCOMP_PERM).
     pub xcomp_perm: u64,
     /// Size of a signal frame's CPU state, the greatest of all threads.
@@ -300,8 +300,11 @@ pub struct Identity {
     pub core_version: String,
     /// The plugins that were loaded, in their order.
     pub plugins: Vec<Plugin>,
-    /// CPU features of the machine, as in /proc/cpuinfo.
+    /// What programs may use of the processor, with the names of /proc/cpuinfo: [`crate::processor::features`].
     pub cpu_features: Vec<String>,
+    /// Where the state components are in the threads' frames; empty: where they are on the machine that reads this.
+    #[serde(default)]
+    pub cpu_state: Vec<crate::processor::Component>,
 }
 
 /// A plugin that was loaded.

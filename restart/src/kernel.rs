@@ -120,6 +120,14 @@ pub unsafe fn move_mapping(from: Range<u64>, to: u64) -> io::Result<()> {
     result(at).map(drop)
 }
 
+/// The calling thread's thread pointer.
+fn thread_pointer() -> usize {
+    let pointer;
+    // SAFETY: the ABI has the thread pointer's own value at %fs:0.
+    unsafe { std::arch::asm!("mov {}, fs:0", out(reg) pointer, options(nostack, readonly, preserves_flags)) };
+    pointer
+}
+
 /// Takes away the restartable sequence that libc registered for the calling thread: once its memory is unmapped, the
 /// kernel would kill the thread at the next preemption.
 pub fn unregister_rseq() {
@@ -134,7 +142,7 @@ pub fn unregister_rseq() {
         }
         (*offset, *size)
     };
-    let area = crate::cpu::thread_pointer().wrapping_add_signed(offset);
+    let area = thread_pointer().wrapping_add_signed(offset);
     // The length that was registered is 32, or, where the kernel knows more fields, what the library says.
     for length in [32, libc::c_long::from(size), libc::c_long::from(size.next_multiple_of(32))] {
         // SAFETY: taking the registration away changes no memory but the area itself.

@@ -12,7 +12,6 @@
 //! `docs/image-format.md` describes what is read here.
 
 pub mod checks;
-pub mod cpu;
 pub mod descriptors;
 pub mod family;
 pub mod forest;

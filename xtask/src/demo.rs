@@ -3,37 +3,13 @@
 //! A Python program with two threads counts. It is checkpointed, counts on, is killed with SIGKILL, and is restarted
 //! from its image: it must go on right after the number where it was checkpointed, in both threads. Then all of that
 //! once more, with an image made by the restarted program. The numbers are checked here; the exit status tells.
-//!
-//! The program prints to a pipe. A restarted program prints to the standard output of whoever restarted it, so each
-//! run has a pipe of its own.
 
+use crate::counting::{Counts, Run, checkpoint, coordinator, descendants, end, image, launch, list, tool};
 use crate::packages;
-use crate::workspace::{build, release, root};
-use anyhow::{Context, Result, bail, ensure};
-use nix::sys::signal::{Signal, kill};
-use nix::sys::wait::waitpid;
-use nix::unistd::Pid;
-use std::collections::BTreeMap;
-use std::fs::{self, File};
-use std::io::{BufRead, BufReader};
-use std::path::{Path, PathBuf};
-use std::process::{Child, Command, Stdio};
-use std::sync::{Arc, Mutex};
-use std::time::{Duration, Instant};
-
-/// How long anything may take.
-const LIMIT: Duration = Duration::from_secs(30);
-/// Exit status of the program at its end.
-const STATUS: i32 = 7;
-
-/// A number of each thread.
-type Counts = BTreeMap<String, u64>;
-
-/// A running program, and what it has printed.
-struct Run {
-    child: Child,
-    lines: Arc<Mutex<Vec<String>>>,
-}
+use crate::workspace::build;
+use anyhow::Result;
+use std::fs;
+use std::path::Path;
 
 /// Build, and show it.
 pub fn run() -> Result<String> {
@@ -55,22 +31,13 @@ pub fn run() -> Result<String> {
 }
 
 fn show(directory: &Path) -> Result<String> {
-    let (images, stop, port_file) = (directory.join("images"), directory.join("stop"), directory.join("port"));
+    let (images, stop) = (directory.join("images"), directory.join("stop"));
     say("A coordinator for one computation, on a port of its own:");
-    let mut command = tool("dmtcp_coordinator");
-    command.args(["-p", "0", "--port-file"]).arg(&port_file).arg("--ckptdir").arg(&images);
-    println!("    $ {}", shown(&command));
-    let log = File::create(directory.join("coordinator.log"))?;
-    command.stdout(log.try_clone()?).stderr(log).spawn()?;
-    let port = wait("the coordinator's port", || {
-        Ok(fs::read_to_string(&port_file).ok().map(|x| x.trim().to_string()).filter(|x| !x.is_empty()))
-    })?;
+    let port = coordinator(directory)?;
     let keep = descendants();
 
     say("A Python program with two threads that count, started under dmtcp_launch:");
-    let mut launch = tool("dmtcp_launch");
-    launch.args(["-j", "-p", &port, "--ckptdir"]).arg(&images).arg("/usr/bin/python3");
-    let mut run = Run::start(launch.arg(root().join("xtask/demo/count.py")).arg(&stop))?;
+    let mut run = Run::start(&mut launch(&port, &images, &stop))?;
     run.watch(&Counts::new())?;
 
     for round in ["first", "second"] {
@@ -88,185 +55,14 @@ fn show(directory: &Path) -> Result<String> {
         restart.args(["-j", "-p", &port]).arg(image(&images)?).current_dir("/");
         run = Run::start(&mut restart)?;
         run.watch(&after)?;
-        let first = run.first();
-        println!("    the first numbers were {}", list(&first));
-        for (thread, n) in &first {
-            let (low, high) = (before[thread] + 1, after[thread] + 1);
-            ensure!((low..=high).contains(n), "{thread} went on with {n}; it had to be within {low} to {high}");
-        }
-        run.in_order()?;
-        println!("    each thread continued exactly where it was checkpointed, without a gap");
+        run.continued(&before, &after)?;
     }
 
     say("The program is told to stop:");
-    File::create(&stop)?;
-    let status = wait("the program to end", || Ok(run.child.try_wait()?))?;
-    ensure!(status.code() == Some(STATUS), "it ended with {status}, not with exit status {STATUS}");
-    println!("    it ended with exit status {STATUS}, as it should\n");
+    run.finish(&stop)?;
     Ok("The demo went well: killed twice, and each time it continued exactly where it was checkpointed.".into())
-}
-
-/// A blocking checkpoint: the last numbers before it and after it.
-fn checkpoint(run: &Run, port: &str, images: &Path) -> Result<(Counts, Counts)> {
-    let before = run.last();
-    let begin = Instant::now();
-    let mut command = tool("dmtcp_command");
-    command.args(["-p", port, "bc"]);
-    println!("    $ {}", shown(&command));
-    let answer = command.output()?;
-    let took = begin.elapsed().as_secs_f64() * 1e3;
-    let said = [answer.stdout, answer.stderr].concat();
-    ensure!(answer.status.success(), "dmtcp_command bc: {}: {}", answer.status, String::from_utf8_lossy(&said));
-    let after = run.last();
-    let size = fs::metadata(image(images)?)?.len() as f64 / 1e6;
-    let between = after.iter().map(|(thread, n)| format!("{thread} at {} to {n}", before.get(thread).unwrap_or(&0)));
-    let between = between.collect::<Vec<_>>().join(", ");
-    println!("    {took:.1} ms, an image of {size:.1} MB; the threads were {between}");
-    Ok((before, after))
-}
-
-/// The image of the program.
-fn image(images: &Path) -> Result<PathBuf> {
-    let mut found = fs::read_dir(images)?.flatten().map(|x| x.path());
-    let image = found.find(|x| x.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ckpt_")));
-    image.context("no image was written")
-}
-
-impl Run {
-    fn start(command: &mut Command) -> Result<Run> {
-        println!("    $ {}", shown(command));
-        let (reader, writer) = std::io::pipe()?;
-        command.stdout(writer.try_clone()?).stderr(writer);
-        let child = command.spawn().with_context(|| format!("cannot run {command:?}"))?;
-        // Our own ends for writing are in the command: the pipe ends when it and the program are gone.
-        command.stdout(Stdio::null()).stderr(Stdio::null());
-        let lines = Arc::new(Mutex::new(Vec::new()));
-        let sink = lines.clone();
-        std::thread::spawn(move || {
-            for line in BufReader::new(reader).lines().map_while(Result::ok) {
-                if let Ok(mut lines) = sink.lock() {
-                    lines.push(line);
-                }
-            }
-        });
-        Ok(Run { child, lines })
-    }
-
-    fn printed(&self) -> Vec<String> {
-        self.lines.lock().map(|x| x.clone()).unwrap_or_default()
-    }
-
-    fn numbers(&self) -> Vec<(String, u64)> {
-        self.printed().iter().filter_map(|x| number(x)).collect()
-    }
-
-    /// The last number of each thread.
-    fn last(&self) -> Counts {
-        self.numbers().into_iter().collect()
-    }
-
-    /// The first number of each thread.
-    fn first(&self) -> Counts {
-        self.numbers().into_iter().rev().collect()
-    }
-
-    /// See both threads count, some way beyond `from`.
-    fn watch(&mut self, from: &Counts) -> Result<()> {
-        let now = wait("both threads to count", || {
-            if let Some(status) = self.child.try_wait()? {
-                bail!("the program ended too early ({status}); it printed: {}", self.printed().join("\n"));
-            }
-            let now = self.last();
-            let enough = now.iter().filter(|(thread, n)| **n >= from.get(*thread).unwrap_or(&0) + 20).count();
-            Ok((enough == 2).then_some(now))
-        })?;
-        println!("    it counts: {}", list(&now));
-        Ok(())
-    }
-
-    /// No number of any thread is missing, or there twice.
-    fn in_order(&self) -> Result<()> {
-        let mut last = Counts::new();
-        for (thread, n) in self.numbers() {
-            if let Some(before) = last.insert(thread.clone(), n) {
-                ensure!(n == before + 1, "{thread} printed {n} after {before}");
-            }
-        }
-        Ok(())
-    }
-}
-
-/// `THREAD NUMBER` of a line.
-fn number(line: &str) -> Option<(String, u64)> {
-    let (thread, n) = line.split_once(' ')?;
-    Some((thread.to_string(), n.parse().ok()?))
-}
-
-fn list(counts: &Counts) -> String {
-    counts.iter().map(|(thread, n)| format!("{thread} {n}")).collect::<Vec<_>>().join(", ")
 }
 
 fn say(text: &str) {
     println!("\n==> {text}");
-}
-
-fn tool(name: &str) -> Command {
-    let mut command = Command::new(release().join(name));
-    command.stdin(Stdio::null());
-    command
-}
-
-/// A command as a person would type it.
-fn shown(command: &Command) -> String {
-    let words = std::iter::once(command.get_program()).chain(command.get_args());
-    let short = |x: &std::ffi::OsStr| Path::new(x).file_name().unwrap_or(x).to_string_lossy().into_owned();
-    words.map(short).collect::<Vec<_>>().join(" ")
-}
-
-fn wait<T>(what: &str, mut condition: impl FnMut() -> Result<Option<T>>) -> Result<T> {
-    let deadline = Instant::now() + LIMIT;
-    loop {
-        if let Some(value) = condition()? {
-            return Ok(value);
-        }
-        ensure!(Instant::now() < deadline, "waited {LIMIT:?} for {what}");
-        std::thread::sleep(Duration::from_millis(5));
-    }
-}
-
-/// SIGKILL, and wait until they are gone: a process is gone when it has been waited for, not before.
-fn end(victims: &[i32]) -> Result<()> {
-    for pid in victims {
-        kill(Pid::from_raw(*pid), Signal::SIGKILL)?;
-    }
-    for pid in victims {
-        wait("the end of a killed process", || match waitpid(Pid::from_raw(*pid), None) {
-            Ok(_) => Ok(Some(())),
-            // Not a child of ours yet: it becomes one when its parent has ended; or its parent has waited for it.
-            Err(_) => Ok((!Path::new(&format!("/proc/{pid}")).exists()).then_some(())),
-        })?;
-    }
-    Ok(())
-}
-
-/// All descendants of this process, parents first.
-fn descendants() -> Vec<i32> {
-    let parent_of = |pid: i32| -> Option<i32> {
-        let text = fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-        text.rsplit_once(')')?.1.split_whitespace().nth(1)?.parse().ok()
-    };
-    let all: Vec<(i32, i32)> = fs::read_dir("/proc")
-        .into_iter()
-        .flatten()
-        .flatten()
-        .filter_map(|x| x.file_name().to_str()?.parse().ok())
-        .filter_map(|pid| Some((pid, parent_of(pid)?)))
-        .collect();
-    let mut found = vec![std::process::id() as i32];
-    let mut next = 0;
-    while let Some(parent) = found.get(next).copied() {
-        found.extend(all.iter().filter(|x| x.1 == parent).map(|x| x.0));
-        next += 1;
-    }
-    found.split_off(1)
 }

@@ -1,11 +1,13 @@
-//! Tasks of this repository: `cargo xtask demo | test | bench | install | oldest-libc`.
+//! Tasks of this repository: `cargo xtask demo | test | bench | install | oldest-libc | other-kernel`.
 //!
 //! Each task builds what it needs first. All of them print what they do and end with one plain line; the exit status
 //! says the same.
 
+mod counting;
 mod demo;
 mod install;
 mod oldest_libc;
+mod other_kernel;
 mod packages;
 mod suite;
 mod workspace;
@@ -47,6 +49,17 @@ enum Task {
     },
     /// Check that the libraries run on the oldest libc: symbol versions, and a restart in a Debian bullseye chroot
     OldestLibc,
+    /// Check that images travel between this kernel and Debian's, in a virtual machine and back
+    OtherKernel,
+    /// One leg of that journey, on the machine that it is called on
+    #[command(hide = true)]
+    Leg {
+        /// What both machines share
+        share: PathBuf,
+        /// First see an image refused for the processor's missing features
+        #[arg(long)]
+        refused: bool,
+    },
 }
 
 fn main() -> ExitCode {
@@ -56,6 +69,8 @@ fn main() -> ExitCode {
         Task::Bench { arguments } => suite::bench(&arguments),
         Task::Install { prefix } => install::run(&prefix),
         Task::OldestLibc => oldest_libc::run(),
+        Task::OtherKernel => other_kernel::run(),
+        Task::Leg { share, refused } => other_kernel::leg_here(&share, refused),
     };
     match outcome {
         Ok(closing) => {

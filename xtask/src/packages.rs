@@ -41,6 +41,17 @@ pub const FULL: &[Need] = &[("/usr/lib/R/bin/exec/R", "r-base-core"), ("/usr/bin
 /// What the check against the oldest libc needs.
 pub const OLDEST_LIBC: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/bin/readelf", "binutils")];
 
+/// What a virtual machine with another kernel needs.
+pub const OTHER_KERNEL: &[Need] = &[
+    ("/usr/bin/python3", "python3"),
+    ("/usr/bin/qemu-system-x86_64", "qemu-system-x86"),
+    ("/usr/share/seabios/bios-256k.bin", "seabios"),
+    ("/usr/lib/ipxe/qemu/efi-virtio.rom", "ipxe-qemu"),
+    ("/bin/busybox", "busybox-static"),
+    ("/usr/bin/cpio", "cpio"),
+    ("/sbin/modprobe", "kmod"),
+];
+
 /// Install what is missing of `needs`.
 pub fn ensure_installed(needs: &[Need]) -> Result<()> {
     let missing: Vec<&str> = needs.iter().filter(|(file, _)| !Path::new(file).exists()).map(|x| x.1).collect();

@@ -175,7 +175,7 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     contents.sections = std::mem::take(&mut description.sections);
     let parked = threads::parked();
     contents.threads = thread_records(&parked, facts.checkpoint_slot);
-    restore.xstate_size = notes::threads(&parked, &mut contents.debugger);
+    (restore.xstate_size, restore.state_in_use) = notes::threads(&parked, &mut contents.debugger);
     notes::process(&mappings, &parked, &mut contents.debugger);
     contents.restore = Some(restore);
     let plan = Plan::new(&contents);
@@ -251,7 +251,7 @@ fn restore_record(facts: &Facts) -> Restore {
         vdso_length: 0,
         vvar_start: 0,
         vvar_length: 0,
-        xcr0: cpu::xcr0(),
+        state_in_use: 0,
         xcomp_perm: cpu::xcomp_permission(),
         xstate_size: 0,
         personality: personality.unwrap_or(0) as u64,

@@ -67,9 +67,9 @@ fn prstatus(slot: &Slot) -> Vec<u8> {
     out
 }
 
-/// Adds the registers of all threads; gives the size of the largest CPU state.
-pub fn threads(parked: &[&'static Slot], out: &mut Vec<Note>) -> u64 {
-    let mut largest = 0;
+/// Adds the registers of all threads; gives the size of the largest CPU state, and the components in use in any.
+pub fn threads(parked: &[&'static Slot], out: &mut Vec<Note>) -> (u64, u64) {
+    let (mut largest, mut in_use) = (0, 0);
     for slot in parked {
         out.push((CORE, NT_PRSTATUS, prstatus(slot)));
         // SAFETY: the thread is parked.
@@ -82,6 +82,7 @@ pub fn threads(parked: &[&'static Slot], out: &mut Vec<Note>) -> u64 {
         // SAFETY: the frame's CPU state is `size` bytes long.
         let bytes = unsafe { std::slice::from_raw_parts(state, size as usize) };
         out.push((CORE, NT_FPREGSET, bytes[..512].to_vec()));
+        in_use |= cpu::in_use(bytes);
         if size > 512 {
             // Debuggers want the component mask where the frame keeps the kernel's software bytes.
             let mut xstate = bytes.to_vec();
@@ -90,7 +91,7 @@ pub fn threads(parked: &[&'static Slot], out: &mut Vec<Note>) -> u64 {
             out.push((LINUX, NT_X86_XSTATE, xstate));
         }
     }
-    largest
+    (largest, in_use)
 }
 
 /// Adds what debuggers want of the process as a whole.

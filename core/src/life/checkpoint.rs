@@ -353,6 +353,7 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
                 path: l.path.into(),
             })
             .collect(),
-        cpu_features: Vec::new(),
+        cpu_features: dmtcp_image::processor::features(),
+        cpu_state: capture::cpu::note_layout(),
     }
 }

@@ -64,6 +64,7 @@ extern "C" fn enter_process(handoff: *mut Handoff) {
         }
     }
     cpu::regain_permission();
+    cpu::look_again();
 }
 
 /// Address of the entry point for the process.

@@ -259,6 +259,8 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
     if slot.role() == Role::Checkpoint {
         life::restore::resume_checkpoint_thread()
     }
+    let mut state = capture::cpu::State([0; capture::cpu::ROOM]);
+    capture::cpu::fit(saved.frame, &mut state);
     capture::cpu::prime(saved.frame);
     let epoch = saved.epoch;
     announce();

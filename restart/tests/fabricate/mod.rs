@@ -276,7 +276,7 @@ impl Fabric {
         let mut restore: Restore = bytemuck::Zeroable::zeroed();
         restore.enter_process = CODE;
         restore.enter_task = CODE + 16;
-        restore.xcr0 = 1;
+        restore.state_in_use = 1;
         let maps = dmtcp_restart::gaps::current().unwrap();
         let current = dmtcp_restart::vdso::Current::among(&maps).unwrap();
         if self.vdso {
