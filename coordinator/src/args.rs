@@ -10,7 +10,7 @@ use std::path::PathBuf;
 #[derive(Parser, Debug)]
 #[command(name = "dmtcp_coordinator", version, disable_help_flag = true)]
 pub struct Args {
-    /// Port to listen on; 0: any free one [default: 7779]
+    /// Port to listen on; 0: any free one [env: DMTCP_COORD_PORT] [default: 7779]
     #[arg(short = 'p', long = "coord-port", visible_alias = "port", value_name = "PORT")]
     pub port: Option<u16>,
     /// The same

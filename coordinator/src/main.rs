@@ -22,7 +22,7 @@ mod status_file;
 
 use args::Args;
 use computation::{Computation, Limits, Settings};
-use dmtcp_launcher::{coordinator, failure, key, scratch};
+use dmtcp_launcher::{coordinator, failure, flags, key, scratch};
 use dmtcp_protocol::env;
 use journal::Journal;
 use server::{Options, Server};
@@ -51,7 +51,11 @@ fn run(args: &Args) -> anyhow::Result<i32> {
             let port = listener.local_addr().with_context(|| format!("descriptor {number} is no TCP socket"))?.port();
             (listener, port)
         }
-        None => coordinator::listen(args.port.or(args.positional_port).unwrap_or(env::DEFAULT_PORT), None)?,
+        None => {
+            let named = args.port.or(args.positional_port);
+            let named = named.or_else(|| flags::number(PROGRAM, &[env::COORD_PORT, "DMTCP_PORT"]));
+            coordinator::listen(named.unwrap_or(env::DEFAULT_PORT), None)?
+        }
     };
     let named = args.ckptdir.clone().filter(|path| !path.as_os_str().is_empty());
     let directory = named.unwrap_or_else(|| PathBuf::from("."));

@@ -10,6 +10,7 @@ use crate::journal::Journal;
 use crate::metrics::MetricsFile;
 use dmtcp_launcher::say;
 use dmtcp_protocol::auth::Key;
+use dmtcp_protocol::message::Outcome;
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
@@ -315,7 +316,12 @@ impl Server {
                         }
                         self.flush(client, now);
                     }
-                    Effect::Tell(outcome) => console::tell(&outcome),
+                    Effect::Tell(outcome) => {
+                        console::tell(&outcome);
+                        if let Outcome::Status(status) = &outcome {
+                            say::out(self.computation.settings_text(status));
+                        }
+                    }
                     Effect::Remove(directories) => commit::remove(&directories),
                     Effect::Exit(code) => self.exit = Some(code),
                 }

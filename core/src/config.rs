@@ -26,12 +26,18 @@ pub struct Config {
     pub plugins: Vec<String>,
     /// Kernel features that must not be used.
     pub forbidden: Vec<String>,
+    /// Wrappers that are left out, `PLUGIN:SYMBOL`.
+    pub disabled_wrappers: Vec<String>,
+    /// Whether io_uring_setup(2) is to fail.
+    pub refuse_io_uring: bool,
     /// Seconds between checkpoints that the launch asked for.
     pub interval: u32,
     /// How images are compressed.
     pub compress: Method,
     /// Whether there is to be no coordinator.
     pub alone: bool,
+    /// The dmtcp_restart that a script of this process's own calls; empty: none is written.
+    pub restart_program: String,
     /// How many complete generations are kept.
     pub keep: u32,
     /// Whether images are written by a child, in the background.
@@ -92,9 +98,12 @@ fn read() -> Option<Config> {
         fail_on_unsupported: variable(names::ON_UNSUPPORTED).as_deref() == Some("fail"),
         plugins: list(Some(plugins), ':'),
         forbidden: list(variable(names::FORBID), ','),
-        interval: variable("DMTCP_CHECKPOINT_INTERVAL").and_then(|s| s.parse().ok()).unwrap_or(0),
+        disabled_wrappers: list(variable(names::DISABLE_WRAPPERS), ','),
+        refuse_io_uring: variable(names::REFUSE_IO_URING).as_deref() == Some("1"),
+        interval: variable(names::CHECKPOINT_INTERVAL).and_then(|s| s.parse().ok()).unwrap_or(0),
         compress: variable(names::COMPRESS).and_then(|s| Method::parse(&s).ok()).unwrap_or_default(),
         alone: variable(names::NO_COORDINATOR).as_deref() == Some("1"),
+        restart_program: variable(names::RESTART_PROGRAM).unwrap_or_default(),
         keep: variable(names::KEEP).and_then(|s| s.parse().ok()).unwrap_or(1),
         background: variable(names::FORKED_CHECKPOINT).is_some_and(|s| s != "0" && !s.is_empty()),
     })

@@ -85,6 +85,13 @@ pub fn last(words: &[String]) -> Result<Request, String> {
     request
 }
 
+/// The answer for a program that asked for something that is no command.
+pub fn invalid_json(word: &str) -> String {
+    let error = format!("'{word}' is not a command");
+    json!({ "schema_version": 1, "command": word, "command_status": "DMT_COORD_INVALID_COMMAND", "error": error })
+        .to_string()
+}
+
 /// The answer for a program.
 pub fn json(command: Command, host: &str, port: u16, answer: &Result<Outcome, Box<dyn Error>>) -> String {
     let name = match command {

@@ -212,6 +212,8 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
     let mut command = Command::new(&program);
     command
         .args(["--daemon", "--exit-on-last", "--listen-fd", &handed_over.as_raw_fd().to_string()])
+        // Whoever lists processes sees which coordinator is whose.
+        .args(["--coord-port", &port.to_string()])
         .env(env::COORD_KEY_FILE, &key.path)
         .stdin(Stdio::null())
         .stdout(Stdio::null());

@@ -10,9 +10,19 @@ pub fn code() -> i32 {
     std::env::var(env::FAIL_RC).ok().and_then(|text| text.trim().parse().ok()).unwrap_or(env::FAILURE)
 }
 
-/// Says what happened and ends the program with [`code`].
+/// Says what happened and ends the program with [`code`], or as a variable for debugging says.
 pub fn fail(program: &str, message: impl Display) -> ! {
     say::err(format_args!("{program}: {message}"));
+    let is_set = |name| std::env::var_os(name).is_some_and(|value| !value.is_empty() && value != "0");
+    if env::ABORT_ON_FAILURE.into_iter().any(is_set) {
+        std::process::abort();
+    }
+    if is_set(env::SLEEP_ON_FAILURE) {
+        say::err(format_args!("{program}: waiting for a debugger: gdb -p {}", std::process::id()));
+        loop {
+            std::thread::park();
+        }
+    }
     std::process::exit(code())
 }
 

@@ -8,7 +8,7 @@ use crate::coordinator::{self, StartError};
 use crate::exec::{self, Environment};
 use crate::flags;
 use crate::key::{self, KeyFile};
-use crate::launch_flags::{LaunchFlags, OnUnsupported};
+use crate::launch_flags::{LaunchFlags, OnUnsupported, plugin_named};
 use crate::libraries::{self, BUILT_IN, Libraries, LibraryError, OPTIONAL};
 use crate::plugin_file::{self, Interface, PluginError};
 use crate::say;
@@ -43,6 +43,16 @@ pub enum LaunchError {
     /// No scratch directory.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
+    /// There is no such wrapper to be left out.
+    #[error("the plugin {plugin} does not wrap {symbol}: nothing to disable ({})", .path.display())]
+    Wrapper {
+        /// The plugin.
+        plugin: String,
+        /// The function.
+        symbol: String,
+        /// The plugin's file.
+        path: PathBuf,
+    },
     /// A variable names no method of compression.
     #[error("{0}")]
     Compression(String),
@@ -100,7 +110,9 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
         say::err(format_args!("{PROGRAM}: warning: {warning}"));
     }
     let own = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
-    let preload = Preload::compose(flags, &Libraries::find(&own)?)?;
+    let libraries = Libraries::find(&own)?;
+    check_wrappers(flags, &libraries)?;
+    let preload = Preload::compose(flags, &libraries)?;
     let checkpoint_dir = checkpoint_directory(flags)?;
     let mut wanted = flags.coordinator.wanted(PROGRAM);
     wanted.checkpoint_dir = Some(checkpoint_dir.clone());
@@ -121,6 +133,7 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     environment.set(env::COORD_KEY_FILE, &key.path);
     if port == 0 {
         environment.set(env::NO_COORDINATOR, "1");
+        environment.set(env::RESTART_PROGRAM, own.with_file_name("dmtcp_restart"));
     } else {
         environment.remove(env::NO_COORDINATOR);
     }
@@ -146,18 +159,45 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
             },
         );
     }
+    add_to_list(&mut environment, env::DISABLE_WRAPPERS, &flags.disable_wrapper);
+    if std::env::var_os("DMTCP_DISABLE_PAGEMAP_SCAN").is_some_and(|value| !value.is_empty() && value != "0") {
+        add_to_list(&mut environment, env::FORBID, &["pagemap_scan".into()]);
+    }
     environment.set(env::COMPRESS, compression.to_string());
     environment.set(env::GZIP, if compression == Method::None { "0" } else { "1" });
     for (given, name, value) in [
         (flags.forked, env::FORKED_CHECKPOINT, "1"),
         (flags.ckpt_open_files, env::CKPT_OPEN_FILES, "1"),
         (flags.allow_file_overwrite, env::ALLOW_OVERWRITE, "1"),
+        (flags.refuse_io_uring, env::REFUSE_IO_URING, "1"),
     ] {
         if given {
             environment.set(name, value);
         }
     }
     Ok((program, environment))
+}
+
+/// Adds words to a variable that holds words with commas between them.
+fn add_to_list(environment: &mut Environment, name: &str, words: &[String]) {
+    let old = environment.get(name).and_then(OsStr::to_str).unwrap_or_default().to_owned();
+    let mut list: Vec<&str> = old.split(',').filter(|word| !word.is_empty()).collect();
+    list.extend(words.iter().map(String::as_str).filter(|word| !old.split(',').any(|known| known == *word)));
+    if !list.is_empty() {
+        environment.set(name, list.join(","));
+    }
+}
+
+/// Refuses to leave out a wrapper that a plugin of ours does not have. What the user's plugins wrap, the core finds out.
+fn check_wrappers(flags: &LaunchFlags, libraries: &Libraries) -> Result<(), LaunchError> {
+    for (plugin, symbol) in flags.disable_wrapper.iter().filter_map(|text| text.split_once(':')) {
+        let Some(ours) = plugin_named(plugin) else { continue };
+        let path = libraries.plugin(ours)?;
+        if !plugin_file::exports(&path, symbol)? {
+            return Err(LaunchError::Wrapper { plugin: plugin.into(), symbol: symbol.into(), path });
+        }
+    }
+    Ok(())
 }
 
 /// Where images go: by flag, environment, or the current directory; absolute, and created if it is not there.
@@ -185,8 +225,8 @@ impl Preload {
                 Interface::C => of_c.push(path),
             }
         }
-        let optional = OPTIONAL.iter().filter(|plugin| flags.is_enabled(plugin.name));
-        let built_in = BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin.name));
+        let optional = OPTIONAL.iter().filter(|plugin| flags.is_enabled(plugin));
+        let built_in = BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin));
         for plugin in optional.chain(built_in) {
             plugins.push(libraries.plugin(plugin)?);
         }

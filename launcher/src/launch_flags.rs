@@ -1,7 +1,7 @@
 //! The command line of dmtcp_launch.
 
 use crate::flags::{self, CoordinatorFlags};
-use crate::libraries::BUILT_IN;
+use crate::libraries::{BUILT_IN, BuiltIn, OPTIONAL};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use dmtcp_image::codec::Method;
 use dmtcp_protocol::env;
@@ -65,6 +65,13 @@ pub struct LaunchFlags {
     /// Do without this plugin; --list-plugins shows the names
     #[arg(long, value_name = "NAME", value_parser = built_in_names())]
     pub disable_plugin: Vec<String>,
+    /// Let calls of this function go past this plugin
+    #[arg(long, value_name = "PLUGIN:SYMBOL", value_parser = wrapper)]
+    pub disable_wrapper: Vec<String>,
+    /// Let io_uring_setup(2) fail, so that programs use something that can be checkpointed; programs that change the user
+    /// (setuid) lose that right
+    #[arg(long)]
+    pub refuse_io_uring: bool,
     /// Do without any plugin: memory and threads only
     #[arg(long, visible_alias = "no-plugins")]
     pub disable_all_plugins: bool,
@@ -86,6 +93,9 @@ pub struct LaunchFlags {
     /// What a checkpoint does about something that no plugin can save
     #[arg(long, value_name = "WHAT")]
     pub on_unsupported: Option<OnUnsupported>,
+    /// No counterpart: a restart needs no loader of ours, and addresses are kept in any case.
+    #[arg(long, hide = true)]
+    pub kernel_loader: bool,
     /// The original's names for plugins.
     #[command(flatten)]
     pub old: OldPluginFlags,
@@ -97,40 +107,41 @@ pub struct LaunchFlags {
     pub command: Vec<OsString>,
 }
 
-/// How the original switches single plugins off. Those that have no counterpart have nothing to switch off.
+/// How the original switches single plugins off; [`BuiltIn::old`] says which of ours is meant. Those that have no
+/// counterpart have nothing to switch off.
 #[derive(Args, Debug)]
 pub struct OldPluginFlags {
-    /// No counterpart: there is nothing to switch off.
+    /// There is nothing to switch off.
     #[arg(long, hide = true)]
     disable_alloc_plugin: bool,
-    /// No counterpart.
+    /// There is nothing to switch off.
     #[arg(long, hide = true)]
     disable_dl_plugin: bool,
-    /// No counterpart yet.
+    /// `ssh`.
     #[arg(long, hide = true)]
     disable_ssh_plugin: bool,
-    /// event.
+    /// `event`.
     #[arg(long, hide = true)]
     disable_event_plugin: bool,
-    /// file.
+    /// `file`.
     #[arg(long, hide = true)]
     disable_file_plugin: bool,
-    /// No counterpart yet.
+    /// `pty`.
     #[arg(long, hide = true)]
     disable_pty_plugin: bool,
-    /// No counterpart yet.
+    /// `socket`.
     #[arg(long, hide = true)]
     disable_socket_plugin: bool,
-    /// A part of ipc that does not exist yet.
+    /// `svipc`.
     #[arg(long, hide = true)]
     disable_svipc_plugin: bool,
-    /// timer.
+    /// `timer`.
     #[arg(long, hide = true)]
     disable_timer_plugin: bool,
-    /// pid-virt.
+    /// `pid`.
     #[arg(long, hide = true)]
     disable_pid_plugin: bool,
-    /// event, file and ipc.
+    /// ssh, event, file, pty, socket and ours of the name ipc.
     #[arg(long, hide = true)]
     disable_ipc_plugin: bool,
 }
@@ -155,29 +166,23 @@ impl LaunchFlags {
     }
 
     /// Whether a plugin that comes with this program is switched off, by flag or environment.
-    pub fn is_disabled(&self, name: &str) -> bool {
-        let off = |variable: &str| std::env::var_os(variable).is_some_and(|value| value == "0");
-        let old = match name {
-            "event" => self.old.disable_event_plugin || self.old.disable_ipc_plugin || off("DMTCP_EVENT_PLUGIN"),
-            "file" => self.old.disable_file_plugin || self.old.disable_ipc_plugin || off("DMTCP_FILE_PLUGIN"),
-            "ipc" => self.old.disable_ipc_plugin,
-            "timer" => self.old.disable_timer_plugin || off("DMTCP_TIMER_PLUGIN"),
-            "pid-virt" => self.old.disable_pid_plugin || off("DMTCP_PID_PLUGIN"),
-            _ => false,
-        };
-        old || self.disable_all() || self.disable_plugin.iter().any(|disabled| disabled == name)
+    pub fn is_disabled(&self, plugin: &BuiltIn) -> bool {
+        self.disable_all()
+            || self.disable_plugin.iter().any(|disabled| disabled == plugin.name)
+            || plugin.old.iter().any(|old| self.old.disables(old) || old_switch(old) == Some(false))
     }
 
     /// Whether a plugin that is loaded only on demand is asked for.
-    pub fn is_enabled(&self, name: &str) -> bool {
-        match name {
+    pub fn is_enabled(&self, plugin: &BuiltIn) -> bool {
+        let switches: Vec<bool> = plugin.old.iter().filter_map(|old| old_switch(old)).collect();
+        if switches.contains(&false) {
+            return false;
+        }
+        match plugin.name {
             "modify-env" => self.modify_env,
             "path-virt" => self.pathvirt || flags::text(&["DMTCP_PATH_MAPPING"]).is_some(),
             "unique-ckpt" if self.disable_unique_checkpoint_filenames => false,
-            "unique-ckpt" => {
-                self.enable_unique_checkpoint_filenames
-                    || flags::text(&["DMTCP_UNIQUE_CKPT_PLUGIN"]).is_some_and(|value| value == "1")
-            }
+            "unique-ckpt" => self.enable_unique_checkpoint_filenames || switches.contains(&true),
             _ => false,
         }
     }
@@ -186,6 +191,49 @@ impl LaunchFlags {
     pub fn disable_all(&self) -> bool {
         self.disable_all_plugins || std::env::var_os("DMTCP_DISABLE_ALL_PLUGINS").is_some_and(|value| value == "1")
     }
+}
+
+impl OldPluginFlags {
+    /// Whether the original's flag switches the plugin of that name off.
+    fn disables(&self, old: &str) -> bool {
+        let part_of_ipc = matches!(old, "ssh" | "event" | "file" | "pty" | "socket" | "ipc");
+        let own = match old {
+            "alloc" => self.disable_alloc_plugin,
+            "dl" => self.disable_dl_plugin,
+            "ssh" => self.disable_ssh_plugin,
+            "event" => self.disable_event_plugin,
+            "file" => self.disable_file_plugin,
+            "pty" => self.disable_pty_plugin,
+            "socket" => self.disable_socket_plugin,
+            "svipc" => self.disable_svipc_plugin,
+            "timer" => self.disable_timer_plugin,
+            "pid" => self.disable_pid_plugin,
+            _ => false,
+        };
+        own || (part_of_ipc && self.disable_ipc_plugin)
+    }
+}
+
+/// What `DMTCP_OLD_PLUGIN` says, if it says anything: 0 is off, 1 is on.
+fn old_switch(old: &str) -> Option<bool> {
+    match flags::text(&[&format!("DMTCP_{}_PLUGIN", old.to_uppercase())])?.as_str() {
+        "0" => Some(false),
+        "1" => Some(true),
+        _ => None,
+    }
+}
+
+/// The value of `--disable-wrapper`.
+fn wrapper(text: &str) -> Result<String, String> {
+    match text.split_once(':') {
+        Some((plugin, symbol)) if !plugin.is_empty() && !symbol.is_empty() && !text.contains(',') => Ok(text.into()),
+        _ => Err("a plugin and a function with a colon between them, as in pid-virt:getpid".into()),
+    }
+}
+
+/// A plugin that comes with this program.
+pub fn plugin_named(name: &str) -> Option<&'static BuiltIn> {
+    OPTIONAL.iter().chain(&BUILT_IN).find(|plugin| plugin.name == name)
 }
 
 fn built_in_names() -> clap::builder::PossibleValuesParser {
@@ -216,8 +264,9 @@ mod tests {
     #[test]
     fn old_names_mean_our_plugins() {
         let read = flags("dmtcp_launch --disable-ipc-plugin --disable-pid-plugin prog").unwrap();
-        let off: Vec<bool> = BUILT_IN.iter().map(|plugin| read.is_disabled(plugin.name)).collect();
-        assert_eq!(off, [true, true, true, false, false, true]);
+        let off = |name: &str| read.is_disabled(plugin_named(name).unwrap());
+        assert!(off("event") && off("file") && off("ipc") && off("pid-virt"));
+        assert!(!off("process") && !off("timer"));
     }
 
     #[test]
@@ -227,6 +276,34 @@ mod tests {
         assert_eq!(method("dmtcp_launch --gzip --compress lz4 prog"), "lz4");
         assert_eq!(method("dmtcp_launch --gzip --no-gzip prog"), "none");
         assert!(flags("dmtcp_launch --compress zip prog").is_err());
+    }
+
+    #[test]
+    fn every_flag_of_the_original_is_understood() {
+        let line = "dmtcp_launch --coord-host h --host h -h h --coord-port 1 --port 1 -p 1 -p1 --port-file f -j --join \
+                    --join-coordinator --new-coordinator --any-coordinator -i 1 -i1 --interval 1 --gzip --no-gzip -c d \
+                    --ckptdir d --ckpt-open-files --checkpoint-open-files --allow-file-overwrite --ckpt-signal 10 \
+                    --enable-unique-checkpoint-filenames --disable-unique-checkpoint-filenames --with-plugin a:b \
+                    --modify-env --pathvirt --disable-alloc-plugin --disable-dl-plugin --disable-ssh-plugin \
+                    --disable-event-plugin --disable-file-plugin --disable-pty-plugin --disable-socket-plugin \
+                    --disable-svipc-plugin --disable-timer-plugin --disable-pid-plugin --disable-ipc-plugin \
+                    --disable-all-plugins --no-plugins -t d --tmpdir d -q --quiet --coord-logfile f --kernel-loader";
+        let all: Vec<&str> = line.split_whitespace().collect();
+        // Each by itself, with its value if it has one.
+        let starts = all.iter().enumerate().skip(1).filter(|(_, word)| word.starts_with('-'));
+        for (at, _) in starts {
+            let end = (at + 1..all.len()).find(|i| all[*i].starts_with('-')).unwrap_or(all.len());
+            let given: Vec<&str> = all[..1].iter().chain(&all[at..end]).copied().chain(["prog"]).collect();
+            assert!(LaunchFlags::try_parse_from(&given).is_ok(), "{given:?}");
+        }
+    }
+
+    #[test]
+    fn a_wrapper_has_a_plugin_and_a_symbol() {
+        assert_eq!(flags("dmtcp_launch --disable-wrapper a:b p").unwrap().disable_wrapper, ["a:b"]);
+        for wrong in ["a", ":b", "a:", "a:b,c:d"] {
+            assert!(flags(&format!("dmtcp_launch --disable-wrapper {wrong} p")).is_err(), "{wrong}");
+        }
     }
 
     #[test]

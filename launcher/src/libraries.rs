@@ -21,16 +21,33 @@ pub struct BuiltIn {
     pub file: &'static str,
     /// What it is for, in a few words.
     pub about: &'static str,
+    /// What the original calls it: `--disable-OLD-plugin` and `DMTCP_OLD_PLUGIN=0` switch it off.
+    pub old: &'static [&'static str],
 }
 
 /// The plugins that come with this program, in the order in which they act before a checkpoint.
 pub const BUILT_IN: [BuiltIn; 6] = [
-    BuiltIn { name: "event", file: "libdmtcp_event.so", about: "eventfd and its kin" },
-    BuiltIn { name: "file", file: "libdmtcp_file.so", about: "files, directories, terminals that were inherited" },
-    BuiltIn { name: "ipc", file: "libdmtcp_ipc.so", about: "descriptors that are one, pipes" },
-    BuiltIn { name: "process", file: "libdmtcp_process.so", about: "working directory, limits, names" },
-    BuiltIn { name: "timer", file: "libdmtcp_timer.so", about: "POSIX timers, interval timers, alarm" },
-    BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads" },
+    BuiltIn { name: "event", file: "libdmtcp_event.so", about: "eventfd and its kin", old: &["event"] },
+    BuiltIn {
+        name: "file",
+        file: "libdmtcp_file.so",
+        about: "files, directories, terminals that were inherited",
+        old: &["file"],
+    },
+    BuiltIn { name: "ipc", file: "libdmtcp_ipc.so", about: "descriptors that are one, pipes", old: &["ipc"] },
+    BuiltIn {
+        name: "process",
+        file: "libdmtcp_process.so",
+        about: "working directory, limits, names",
+        old: &["process_info"],
+    },
+    BuiltIn {
+        name: "timer",
+        file: "libdmtcp_timer.so",
+        about: "POSIX timers, interval timers, alarm",
+        old: &["timer"],
+    },
+    BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads", old: &["pid"] },
 ];
 
 /// Plugins that come with this program and are loaded only if a flag asks for them.
@@ -39,9 +56,20 @@ pub const OPTIONAL: [BuiltIn; 3] = [
         name: "modify-env",
         file: "libdmtcp_modify_env.so",
         about: "--modify-env: variables from dmtcp_env.txt at restart",
+        old: &[],
     },
-    BuiltIn { name: "path-virt", file: "libdmtcp_path_virt.so", about: "--pathvirt: paths as DMTCP_PATH_MAPPING says" },
-    BuiltIn { name: "unique-ckpt", file: "libdmtcp_unique_ckpt.so", about: "a directory for each checkpoint" },
+    BuiltIn {
+        name: "path-virt",
+        file: "libdmtcp_path_virt.so",
+        about: "--pathvirt: paths as DMTCP_PATH_MAPPING says",
+        old: &["pathvirt"],
+    },
+    BuiltIn {
+        name: "unique-ckpt",
+        file: "libdmtcp_unique_ckpt.so",
+        about: "a directory for each checkpoint",
+        old: &["unique_ckpt"],
+    },
 ];
 
 /// Why there are no libraries.

@@ -50,6 +50,18 @@ pub enum PluginError {
     NoInterface(PathBuf),
 }
 
+/// Whether a plugin's file exports a symbol: a plugin exports what it wraps.
+pub fn exports(path: &Path, symbol: &str) -> Result<bool, PluginError> {
+    let data = std::fs::read(path).map_err(|error| PluginError::Read { path: path.into(), error })?;
+    let file: ElfFile64<Endianness> = ElfFile64::parse(&*data)
+        .map_err(|error| PluginError::NotALibrary { path: path.into(), what: error.to_string() })?;
+    Ok(defines(&file, symbol))
+}
+
+fn defines(file: &ElfFile64<Endianness>, name: &str) -> bool {
+    file.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(name.as_bytes()))
+}
+
 /// Which interface the plugin in a file is made with.
 pub fn examine(path: &Path) -> Result<Interface, PluginError> {
     let data = std::fs::read(path).map_err(|error| PluginError::Read { path: path.into(), error })?;
@@ -65,12 +77,9 @@ pub fn examine(path: &Path) -> Result<Interface, PluginError> {
     if file.kind() != ObjectKind::Dynamic {
         return Err(other("it is not a shared object".into()));
     }
-    let exports = |name: &str| {
-        file.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(name.as_bytes()))
-    };
-    if exports(STUB) {
+    if defines(&file, STUB) {
         Ok(Interface::Stub)
-    } else if exports(C_INTERFACE) {
+    } else if defines(&file, C_INTERFACE) {
         Ok(Interface::C)
     } else {
         Err(PluginError::NoInterface(path.into()))

@@ -18,6 +18,14 @@ pub const SIGCKPT: &str = "DMTCP_SIGCKPT";
 pub const QUIET: &str = "DMTCP_QUIET";
 /// Log level, or a list `component=level,...`.
 pub const LOG: &str = "DMTCP_LOG";
+/// The original's name for the log level.
+pub const LOG_LEVEL: &str = "DMTCP_LOG_LEVEL";
+/// The original's list `component=level;...`.
+pub const LOG_OVERRIDES: &str = "DMTCP_LOG_OVERRIDES";
+/// One log file for all processes, instead of one each in the scratch directory.
+pub const LOG_FILE: &str = "DMTCP_LOG_FILE";
+/// File for what would be said on the application's standard error.
+pub const STDERR_PATH: &str = "JALIB_STDERR_PATH";
 /// `:`-separated absolute paths of the plugins that are preloaded, in their order.
 pub const PLUGIN_PATHS: &str = "DMTCP_PLUGIN_PATHS";
 /// `LD_PRELOAD` as the user had set it.
@@ -28,6 +36,12 @@ pub const HIJACK_LIBS: &str = "DMTCP_HIJACK_LIBS";
 pub const ON_UNSUPPORTED: &str = "DMTCP_ON_UNSUPPORTED";
 /// Comma-separated kernel features that must not be used, so that each fallback can be tested.
 pub const FORBID: &str = "DMTCP_FORBID";
+/// Comma-separated `PLUGIN:SYMBOL`: wrappers that are left out of their chains.
+pub const DISABLE_WRAPPERS: &str = "DMTCP_DISABLE_WRAPPERS";
+/// `1`: io_uring_setup(2) fails with ENOSYS, so that programs use something that can be saved.
+pub const REFUSE_IO_URING: &str = "DMTCP_REFUSE_IO_URING";
+/// The dmtcp_restart that a restart script calls, for processes that write their own; absolute.
+pub const RESTART_PROGRAM: &str = "DMTCP_RESTART_PROGRAM";
 /// Checkpoint interval in seconds that the launch asked for; see [`crate::message::Join::interval`].
 pub const CHECKPOINT_INTERVAL: &str = "DMTCP_CHECKPOINT_INTERVAL";
 /// `1` or `0`: whether images are to be compressed; what counts is [`COMPRESS`], which a launch sets with it.
@@ -46,6 +60,43 @@ pub const CKPT_OPEN_FILES: &str = "DMTCP_CKPT_OPEN_FILES";
 pub const ALLOW_OVERWRITE: &str = "DMTCP_ALLOW_OVERWRITE_WITH_CKPTED_FILES";
 /// Exit code of our own failures, instead of [`FAILURE`].
 pub const FAIL_RC: &str = "DMTCP_FAIL_RC";
+/// Set to anything but `0`: a failure of ours aborts, so that there is a core file. The second name is an old one.
+pub const ABORT_ON_FAILURE: [&str; 2] = ["DMTCP_ABORT_ON_FAILURE", "DMTCP_ABORT_ON_FAILED_ASSERT"];
+/// Set to anything but `0`: a failure of ours waits for a debugger.
+pub const SLEEP_ON_FAILURE: &str = "DMTCP_SLEEP_ON_FAILURE";
+
+/// What goes along when a program is executed with another environment.
+pub const CARRIED: [&str; 29] = [
+    COORD_HOST,
+    COORD_PORT,
+    COORD_KEY_FILE,
+    CHECKPOINT_DIR,
+    TMPDIR,
+    SIGCKPT,
+    QUIET,
+    LOG,
+    LOG_LEVEL,
+    LOG_OVERRIDES,
+    LOG_FILE,
+    STDERR_PATH,
+    PLUGIN_PATHS,
+    ORIG_LD_PRELOAD,
+    HIJACK_LIBS,
+    ON_UNSUPPORTED,
+    FORBID,
+    DISABLE_WRAPPERS,
+    REFUSE_IO_URING,
+    RESTART_PROGRAM,
+    GZIP,
+    COMPRESS,
+    NO_COORDINATOR,
+    CHECKPOINT_INTERVAL,
+    KEEP,
+    FORKED_CHECKPOINT,
+    CKPT_OPEN_FILES,
+    ALLOW_OVERWRITE,
+    FAIL_RC,
+];
 
 /// Exit code of our own failures.
 pub const FAILURE: i32 = 99;

@@ -33,6 +33,10 @@ pub const SAMPLE: &[Need] = &[
     ("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "libgoogle-perftools4"),
     ("/usr/bin/gdb", "gdb"),
     ("/usr/bin/readelf", "binutils"),
+    ("/usr/bin/shellcheck", "shellcheck"),
+    ("/usr/bin/mandoc", "mandoc"),
+    ("/usr/bin/zsh", "zsh"),
+    ("/usr/bin/fish", "fish"),
 ];
 
 /// What all tests need, beyond the sample.

@@ -128,6 +128,18 @@ impl Computation {
         }
     }
 
+    /// What only the person at the console is told: what the coordinator was started with.
+    pub fn settings_text(&self, status: &Status) -> String {
+        let word = |set: bool| if set { "yes" } else { "no" };
+        format!(
+            "Settings...\n  Exit on last client: {}\n  Kill after checkpoint: {}\n  Computation Id: {}\n  Checkpoint Dir: {}",
+            word(self.settings.exit_on_last),
+            word(self.settings.kill_after_checkpoint),
+            status.computation.map_or_else(|| "none".into(), |id| id.to_string()),
+            status.checkpoint_dir
+        )
+    }
+
     /// Who is there.
     pub fn rows(&self) -> Vec<Row> {
         let mut rows: Vec<Row> = self

@@ -6,6 +6,8 @@
 //! ```
 //! Runs in the constructor, or earlier: the first call through a stub wires everything, because constructors of the
 //! application's libraries run before ours. Cells are written `next` first, so that a chain is whole when it is entered.
+//!
+//! A wrapper that the user has disabled is in no chain; its stub leads to the chain of the others all the same.
 
 use super::{Loaded, text};
 use crate::life::exec;
@@ -80,6 +82,15 @@ enum Place {
     Plugin,
     /// Behind all plugins: it does what the function does, and calls others instead.
     Last,
+    /// Nowhere: the user has disabled it.
+    Nowhere,
+}
+
+/// Where a plugin's wrapper stands.
+fn place(loaded: &Loaded, wrapper: &Wrapper) -> Place {
+    let Some(config) = config::config().filter(|c| !c.disabled_wrappers.is_empty()) else { return Place::Plugin };
+    let name = format!("{}:{}", text(loaded.plugin.name), text(wrapper.symbol));
+    if config.disabled_wrappers.contains(&name) { Place::Nowhere } else { Place::Plugin }
 }
 
 fn is_in_libc(address: usize) -> bool {
@@ -107,7 +118,8 @@ pub extern "C" fn dmtcp_core_wire() {
     if config::config().is_some() {
         all.extend(signal::WRAPPERS.iter().map(|w| (*w, Place::Outermost, 0)));
         for loaded in super::plugins() {
-            all.extend(wrappers_of(loaded.plugin).into_iter().map(|w| (w, Place::Plugin, loaded.plugin.priority)));
+            let wrappers = wrappers_of(loaded.plugin).into_iter();
+            all.extend(wrappers.map(|w| (w, place(loaded, w), loaded.plugin.priority)));
         }
         all.extend(timed::WRAPPERS.iter().chain(exec::WRAPPERS).map(|w| (*w, Place::Last, 0)));
     }
@@ -125,7 +137,7 @@ pub extern "C" fn dmtcp_core_wire() {
             wrapper.next.store(next, Ordering::Release);
             // One that stands in for libc's function does so for libc's only: a C plugin or another library behind us
             // that has a version of its own is to be called.
-            if *place != Place::Last || is_in_libc(next) {
+            if *place != Place::Nowhere && (*place != Place::Last || is_in_libc(next)) {
                 next = wrapper.function as usize;
             }
         }

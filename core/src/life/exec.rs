@@ -1,6 +1,6 @@
 //! exec and spawn: whatever environment a program gives, ours goes with it.
 //!
-//! The variables of [`CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
+//! The variables of [`names::CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
 //! popen, execl) take `environ`, which a restart brings up to date as far as there is room in it.
 //!
@@ -21,22 +21,6 @@ type Argv = *const *const c_char;
 type FileActions = *const c_void;
 type Attributes = *const c_void;
 
-/// What goes with every program.
-const CARRIED: [&str; 13] = [
-    names::COORD_HOST,
-    names::COORD_PORT,
-    names::COORD_KEY_FILE,
-    names::CHECKPOINT_DIR,
-    names::TMPDIR,
-    names::SIGCKPT,
-    names::QUIET,
-    names::LOG,
-    names::PLUGIN_PATHS,
-    names::ORIG_LD_PRELOAD,
-    names::HIJACK_LIBS,
-    names::ON_UNSUPPORTED,
-    names::FORBID,
-];
 const PRELOAD: &str = "LD_PRELOAD";
 
 /// `NAME=VALUE` of every carried variable that is set, and what we preload.
@@ -53,8 +37,10 @@ unsafe extern "C" {
 
 /// Notes the variables as they are in the environment now.
 pub fn note() {
-    let entries =
-        CARRIED.iter().filter_map(|name| CString::new(format!("{name}={}", config::variable(name)?)).ok()).collect();
+    let entries = names::CARRIED
+        .iter()
+        .filter_map(|name| CString::new(format!("{name}={}", config::variable(name)?)).ok())
+        .collect();
     let preload = config::variable(names::HIJACK_LIBS).or_else(|| config::variable(PRELOAD)).unwrap_or_default();
     // Leaked: another thread may be in an exec that fails.
     CURRENT.store(Box::leak(Box::new(Carried { entries, preload })), Ordering::Release);

@@ -14,6 +14,7 @@ mod context;
 pub mod descriptors;
 pub mod exec;
 pub mod link;
+pub mod refusal;
 pub mod restore;
 pub mod worker;
 mod writing;
@@ -22,6 +23,7 @@ use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
 use dmtcp_plugin_api::sys;
+use dmtcp_protocol::env as names;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
@@ -85,8 +87,19 @@ extern "C" fn destructor() {
 pub fn fail(reason: &str) -> ! {
     log::line(Level::Error, "core", reason);
     let _ = sys::write(2, format!("dmtcp: {reason}\n").as_bytes());
-    let code = config::variable(dmtcp_protocol::env::FAIL_RC).and_then(|c| c.parse().ok());
-    exit(code.unwrap_or(dmtcp_protocol::env::FAILURE))
+    let is_set = |name| config::variable(name).is_some_and(|value| !value.is_empty() && value != "0");
+    if names::ABORT_ON_FAILURE.into_iter().any(is_set) {
+        // SAFETY: ends the process; the default action of SIGABRT leaves a core file.
+        unsafe { libc::abort() };
+    }
+    if is_set(names::SLEEP_ON_FAILURE) {
+        let _ = sys::write(2, format!("dmtcp: waiting for a debugger: gdb -p {}\n", sys::pid()).as_bytes());
+        loop {
+            sys::nap(1_000_000_000);
+        }
+    }
+    let code = config::variable(names::FAIL_RC).and_then(|c| c.parse().ok());
+    exit(code.unwrap_or(names::FAILURE))
 }
 
 /// exit_group(2).
@@ -108,6 +121,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         pthread_atfork(Some(birth::prepare), Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
+    refusal::begin()?;
     threads::install_handler(config.signal).map_err(|e| {
         format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal)
     })?;

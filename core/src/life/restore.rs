@@ -85,6 +85,11 @@ pub fn environment(name: &[u8]) -> Option<&'static [u8]> {
     info.environment.iter().find_map(|e| e.strip_prefix(name)?.strip_prefix(b"="))
 }
 
+/// Whether this process, or one that it was forked from, has come back from an image.
+pub fn is_restarted() -> bool {
+    !INFO.load(Ordering::Acquire).is_null()
+}
+
 /// Scratch directory that dmtcp_restart told; `None` before a restart.
 pub fn scratch_directory() -> Option<&'static str> {
     // SAFETY: leaked when it was set.
@@ -156,6 +161,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
         (env::COORD_PORT, worker.port.to_string()),
         (env::CHECKPOINT_DIR, worker.checkpoint_dir.clone()),
         (env::TMPDIR, info.tmpdir.clone()),
+        (env::NO_COORDINATOR, "0".into()),
     ]);
     let generation = info.generation;
     worker.generation = generation;
@@ -163,6 +169,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.join(Some((computation, generation)))?;
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Restarted });
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;
+    super::refusal::begin()?;
     host::event(Event::Restart, std::ptr::null_mut());
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;

@@ -55,6 +55,9 @@ fn main() {
             std::process::exit(0)
         }
         Err(word) => {
+            if args.json {
+                say::out(command_line::invalid_json(&word));
+            }
             say::err(format_args!("{PROGRAM}: '{word}' is not a command; try {PROGRAM} --help"));
             std::process::exit(USAGE)
         }

@@ -2,40 +2,32 @@
 
 #![no_main]
 
+use clap::Parser;
 use dmtcp_launcher::exec::{self, Environment};
-use dmtcp_launcher::{say, start, target};
+use dmtcp_launcher::{failure, say, start, target};
 use dmtcp_protocol::env;
-use std::ffi::OsString;
+use std::ffi::{OsStr, OsString};
 
 /// Wrong use.
 const USAGE: i32 = 1;
 /// The program cannot be run.
 const NOT_RUN: i32 = 2;
 
+/// Runs a program outside of a computation's control.
+///
+/// It is not part of checkpoints, and neither is what it starts. After a restart it is not there.
+#[derive(Parser, Debug)]
+#[command(name = "dmtcp_nocheckpoint", version)]
+struct Args {
+    /// The program and its arguments
+    #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM [ARGUMENT]...")]
+    command: Vec<OsString>,
+}
+
 start!(run);
 
 fn run() -> i32 {
-    let mut arguments: Vec<OsString> = std::env::args_os().skip(1).collect();
-    if arguments.first().is_some_and(|word| word == "--") {
-        arguments.remove(0);
-    }
-    match arguments.first().and_then(|word| word.to_str()) {
-        Some("--version") => {
-            say::out(format_args!("dmtcp_nocheckpoint {}", env!("CARGO_PKG_VERSION")));
-            return 0;
-        }
-        Some("--help") => {
-            say::out(
-                "Usage: dmtcp_nocheckpoint PROGRAM [ARGUMENT]...\nRuns a program outside of a computation's control.",
-            );
-            return 0;
-        }
-        _ => {}
-    }
-    let Some(name) = arguments.first() else {
-        say::err("dmtcp_nocheckpoint: name a program to run outside of control");
-        return USAGE;
-    };
+    let Args { command } = failure::parse_arguments(USAGE);
     let mut environment = Environment::inherited();
     match environment.get(env::ORIG_LD_PRELOAD).map(OsString::from) {
         Some(original) if !original.is_empty() => environment.set("LD_PRELOAD", original),
@@ -45,8 +37,10 @@ fn run() -> i32 {
     for ours in [env::ORIG_LD_PRELOAD, env::HIJACK_LIBS, env::PLUGIN_PATHS] {
         environment.remove(ours);
     }
+    // clap demands a command.
+    let name = command.first().map(OsString::as_os_str).unwrap_or(OsStr::new(""));
     let error = match target::find(name) {
-        Ok(path) => exec::become_program(&path, &arguments, &environment).to_string(),
+        Ok(path) => exec::become_program(&path, &command, &environment).to_string(),
         Err(error) => error.to_string(),
     };
     say::err(format_args!("dmtcp_nocheckpoint: cannot run {}: {error}", name.display()));
