@@ -1,14 +1,12 @@
-//! The restart script: a thin call of dmtcp_restart with all images of a generation.
+//! Writing the restart script: see [`dmtcp_protocol::script`] for what is in it.
 
 use crate::commit::Image;
 use dmtcp_protocol::message::ComputationId;
+use dmtcp_protocol::script::{self, NEWEST};
 use std::fs::OpenOptions;
 use std::io::{self, Write};
 use std::os::unix::fs::{OpenOptionsExt, symlink};
 use std::path::{Path, PathBuf};
-
-/// Name that always means the newest script.
-const NEWEST: &str = "dmtcp_restart_script.sh";
 
 /// What a script depends on besides the images.
 pub struct Script<'a> {
@@ -29,10 +27,14 @@ pub fn write(
     generation: u64,
     images: &[Image],
 ) -> Result<(), (PathBuf, io::Error)> {
-    let name = format!("dmtcp_restart_script_{computation}.sh");
-    let path = script.directory.join(&name);
-    let temporary = script.directory.join(format!(".{name}.tmp"));
-    let text = render(script, computation, generation, images);
+    let Script { directory, program, port, interval } = *script;
+    let name = script::file_name(computation);
+    let path = directory.join(&name);
+    let temporary = directory.join(format!(".{name}.tmp"));
+    let images: Vec<&str> = images.iter().map(|image| image.written.public_path.as_str()).collect();
+    let program = program.to_string_lossy();
+    let (program, images) = (&program[..], &images[..]);
+    let text = script::render(&script::Script { program, computation, generation, images, port, interval });
     let put = || {
         // The mode counts only for a file that is created.
         let _ = std::fs::remove_file(&temporary);
@@ -40,91 +42,13 @@ pub fn write(
         std::fs::rename(&temporary, &path)
     };
     put().map_err(|error| (path.clone(), error))?;
-    let newest = script.directory.join(NEWEST);
-    let link = script.directory.join(format!(".{NEWEST}.tmp-{computation}"));
+    let newest = directory.join(NEWEST);
+    let link = directory.join(format!(".{NEWEST}.tmp-{computation}"));
     let _ = std::fs::remove_file(&link);
     symlink(&name, &link)
         .or_else(|_| std::fs::copy(&path, &link).map(drop))
         .and_then(|()| std::fs::rename(&link, &newest))
         .map_err(|error| (newest, error))
-}
-
-fn render(script: &Script, computation: ComputationId, generation: u64, images: &[Image]) -> String {
-    let list: String = images.iter().map(|image| format!("  {}\n", quote(&image.written.public_path))).collect();
-    let Script { port, interval, program, .. } = script;
-    let program = quote(&program.to_string_lossy());
-    format!(
-        r#"#!/bin/bash
-# Restarts generation {generation} of computation {computation}.
-restart={program}
-images=(
-{list})
-port=${{DMTCP_COORD_PORT:-{port}}}
-interval=${{DMTCP_CHECKPOINT_INTERVAL:-{interval}}}
-restart_dir=${{DMTCP_RESTART_DIR:-}}
-log_file=${{DMTCP_COORD_LOGFILE:-${{DMTCP_COORD_LOG_FILENAME:-}}}}
-options=()
-{BODY}"#
-    )
-}
-
-/// What is the same in every script.
-const BODY: &str = r#"
-usage() {
-  cat <<END
-Usage: ${0##*/} [options]
-Restarts the processes of a checkpoint.
-  -h, --coord-host, --host HOST   host of the coordinator [env: DMTCP_COORD_HOST]
-  -p, --coord-port, --port PORT   port of the coordinator; 0: any free one [env: DMTCP_COORD_PORT] [now: $port]
-      --hostfile FILE             hosts to restart on
-  -d, --ckptdir DIR               directory for later images
-  -r, --restartdir DIR            directory that the images are in now [env: DMTCP_RESTART_DIR]
-  -t, --tmpdir DIR                scratch directory [env: DMTCP_TMPDIR]
-  -i, --interval SECONDS          seconds between checkpoints [env: DMTCP_CHECKPOINT_INTERVAL] [now: $interval]
-      --coord-logfile FILE        log of a coordinator that is started [env: DMTCP_COORD_LOGFILE]
-      --no-strict-checking        restart images that belong to another user
-      --help                      this text
-END
-}
-
-fail() {
-  echo "${0##*/}: $1" >&2
-  exit "${DMTCP_FAIL_RC:-99}"
-}
-
-while [ $# -gt 0 ]; do
-  case $1 in
-    --help) usage; exit 0 ;;
-    --no-strict-checking) options+=("$1"); shift; continue ;;
-    --*=*) set -- "${1%%=*}" "${1#*=}" "${@:2}" ;;
-  esac
-  [ $# -gt 1 ] || fail "$1 is not an option, or lacks its value; see --help"
-  case $1 in
-    -h | --coord-host | --host) options+=(--coord-host "$2") ;;
-    -p | --coord-port | --port) port=$2 ;;
-    --hostfile) options+=(--hostfile "$2") ;;
-    -d | --ckptdir) options+=(--ckptdir "$2") ;;
-    -r | --restartdir) restart_dir=$2 ;;
-    -t | --tmpdir) options+=(--tmpdir "$2") ;;
-    -i | --interval) interval=$2 ;;
-    --coord-logfile) log_file=$2 ;;
-    *) fail "unknown option $1; see --help" ;;
-  esac
-  shift 2
-done
-
-options+=(--coord-port "$port")
-[ "$interval" = 0 ] || options+=(--interval "$interval")
-[ -z "$log_file" ] || options+=(--coord-logfile "$log_file")
-if [ -n "$restart_dir" ]; then
-  for i in "${!images[@]}"; do images[i]=$restart_dir/${images[i]##*/}; done
-fi
-exec "$restart" "${options[@]}" -- "${images[@]}"
-"#;
-
-/// A string as one word of a shell.
-fn quote(text: &str) -> String {
-    format!("'{}'", text.replace('\'', r"'\''"))
 }
 
 #[cfg(test)]
@@ -212,7 +136,7 @@ mod tests {
         let script = write_for("/a b/it's.dmtcp", directory.path(), Path::new("/bin/true"));
         match Command::new("shellcheck").arg(script).output() {
             Ok(output) => assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stdout)),
-            Err(error) => eprintln!("not checked, shellcheck cannot be run: {error}"),
+            Err(error) => panic!("shellcheck cannot be run (apt-get install shellcheck): {error}"),
         }
     }
 }

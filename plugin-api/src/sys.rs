@@ -167,6 +167,13 @@ pub fn link(from: &[u8], to: &[u8]) -> Result<()> {
     with_path(from, |f| with_path(to, |t| done(unsafe { syscall!(Sysno::linkat, at, f, at, t, 0) }))).map(drop)
 }
 
+/// symlinkat(..., AT_FDCWD, ...).
+pub fn symlink(target: &[u8], path: &[u8]) -> Result<()> {
+    let at = libc::AT_FDCWD;
+    // SAFETY: the paths are zero-terminated and live over the call.
+    with_path(target, |t| with_path(path, |p| done(unsafe { syscall!(Sysno::symlinkat, t, at, p) }))).map(drop)
+}
+
 /// readlinkat(AT_FDCWD, ...).
 pub fn readlink(path: &[u8], into: &mut [u8]) -> Result<usize> {
     with_path(path, |p| {

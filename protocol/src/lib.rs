@@ -21,3 +21,4 @@ pub mod frame;
 pub mod handoff;
 pub mod manifest;
 pub mod message;
+pub mod script;

@@ -4,6 +4,7 @@ use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::process::ExitCode;
 
+const SCRIPT: &str = "dmtcp_restart_script.sh";
 /// Exit status of programs that make steps.
 const STATUS: i32 = 7;
 
@@ -16,16 +17,19 @@ fn heap() -> Program {
 }
 
 /// Nobody but the program itself takes checkpoints; a restart brings a coordinator.
-fn without_a_coordinator(s: &mut Scenario) -> Result<()> {
+fn without_a_coordinator(s: &mut Scenario, by_script: bool) -> Result<()> {
     let argv = s.prepared()?;
     let mut command = s.tool("dmtcp_launch");
     command.args(["--no-coordinator", "-i", "1", "--ckptdir"]).arg(s.image_directory()).args(argv);
     s.launch_command(command)?;
     s.see_steps(3)?;
     wait::until(20, "an image to have its name", || Ok(s.image_files()?.pop()))?;
+    wait::until(20, "a restart script", || Ok(s.image_directory().join(SCRIPT).exists().then_some(())))?;
     s.see_steps(3)?;
     s.kill()?;
-    s.restart(&Restart::images())?;
+    let checked = shellcheck(s)?;
+    s.restart(&if by_script { Restart::script() } else { Restart::images() })?;
+    ensure!(checked.status.success(), "shellcheck of {SCRIPT}: {}", text(&checked));
     s.see_steps(3)?;
     s.checkpoint()?;
     s.see_steps(3)?;
@@ -33,6 +37,32 @@ fn without_a_coordinator(s: &mut Scenario) -> Result<()> {
     std::fs::File::create(s.path("stop"))?;
     let ended = s.wait_end()?;
     ensure!(ended.code() == Some(STATUS), "the program ended with {ended}");
+    s.progress().complaint()
+}
+
+fn shellcheck(s: &Scenario) -> Result<std::process::Output> {
+    let mut command = s.command("shellcheck");
+    command.arg(s.image_directory().join(SCRIPT));
+    s.output(command).context("cannot run shellcheck: apt-get install shellcheck")
+}
+
+/// What a program starts after such a restart belongs to the coordinator that the restart has brought.
+fn children_after_a_restart(s: &mut Scenario) -> Result<()> {
+    let mut command = s.tool("dmtcp_launch");
+    command.args(["--no-coordinator", "-i", "1", "--ckptdir"]).arg(s.image_directory()).args(s.prepared()?);
+    s.launch_command(command)?;
+    s.see_steps(3)?;
+    wait::until(20, "an image to have its name", || Ok(s.image_files()?.pop()))?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    std::fs::File::create(s.path("go"))?;
+    wait::until(20, "the shell and a child of its to be members", || {
+        Ok(text(&s.ask(&["s"])?).contains("NUM_PEERS=2").then_some(()))
+    })?;
+    std::fs::File::create(s.path("stop"))?;
+    let ended = s.wait_end()?;
+    ensure!(ended.code() == Some(STATUS), "the shell ended with {ended}");
     s.progress().complaint()
 }
 
@@ -74,7 +104,15 @@ fn main() -> ExitCode {
         Case::new("in_the_background_with_shared_memory", Program::c("shared_memory.c", &[]).args(&["file"]))
             .options(&["--forked"])
             .sampled_as(RunAs::User),
-        Case::flow("without_a_coordinator", ballast(), without_a_coordinator),
+        Case::flow("without_a_coordinator", ballast(), |s| without_a_coordinator(s, false)),
+        Case::flow("without_a_coordinator_by_script", ballast(), |s| without_a_coordinator(s, true))
+            .sampled_as(RunAs::User),
+        Case::flow(
+            "children_after_a_restart_without_a_coordinator",
+            Program::script(&["/bin/bash"], "late_children.sh", "bash"),
+            children_after_a_restart,
+        )
+        .sampled_as(RunAs::User),
         Case::flow("a_compressed_image_expands_to_a_core", ballast(), expands)
             .options(&["--compress", "zstd"])
             .sampled_as(RunAs::User),

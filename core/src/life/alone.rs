@@ -5,14 +5,15 @@
 //!                                          --> MANIFEST by rename, public name, older generations removed
 //! ```
 //! Every barrier is passed at once: nobody else is there. The process commits its generation itself, by the same steps and
-//! with the same files as a coordinator does (docs/protocol.md), but for the restart script. A restart puts the process
-//! under the coordinator of dmtcp_restart.
+//! with the same files as a coordinator does (docs/protocol.md). A restart puts the process under the coordinator of
+//! dmtcp_restart.
 
 use super::worker::{Worker, host_name, program};
 use crate::{config, interface, log};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::manifest::{self, Image, Manifest};
 use dmtcp_protocol::message::{FromCoordinator, Written};
+use dmtcp_protocol::script;
 use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// Whether this process has no coordinator.
@@ -102,9 +103,43 @@ pub fn commit(worker: &Worker, written: &Written) -> Result<(), String> {
             written.public_path
         ));
     }
+    if let Err((path, e)) = write_script(worker, written) {
+        log::tell(&format!("the checkpoint is complete, but the restart script {path} cannot be written (errno {e})"));
+    }
     remove_older(worker, generation);
     interface::news::heard(&FromCoordinator::Committed { generation, exit: false });
     Ok(())
+}
+
+/// Writes the restart script and lets the well-known name mean it. An error comes with the file that it is about.
+fn write_script(worker: &Worker, written: &Written) -> Result<(), (String, i32)> {
+    // Launched by something that knows of no dmtcp_restart: no script.
+    let Some(program) = config::config().map(|c| c.restart_program.as_str()).filter(|p| !p.is_empty()) else {
+        return Ok(());
+    };
+    let text = script::render(&script::Script {
+        program,
+        computation: worker.computation,
+        generation: written.generation,
+        images: &[&written.public_path],
+        port: 0,
+        interval: config::config().map_or(0, |c| c.interval),
+    });
+    let directory = &worker.checkpoint_dir;
+    let name = script::file_name(worker.computation);
+    let (path, temporary) = (format!("{directory}/{name}"), format!("{directory}/.{name}.tmp"));
+    let flags = libc::O_WRONLY | libc::O_CREAT | libc::O_EXCL | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let _ = sys::unlink(temporary.as_bytes());
+    sys::open(temporary.as_bytes(), flags, 0o700)
+        .and_then(|file| sys::write_all_at(file.number(), text.as_bytes(), 0))
+        .and_then(|()| sys::rename(temporary.as_bytes(), path.as_bytes()))
+        .map_err(|e| (path, e))?;
+    let newest = format!("{directory}/{}", script::NEWEST);
+    let link = format!("{directory}/.{}.tmp-{}", script::NEWEST, worker.computation);
+    let _ = sys::unlink(link.as_bytes());
+    sys::symlink(name.as_bytes(), link.as_bytes())
+        .and_then(|()| sys::rename(link.as_bytes(), newest.as_bytes()))
+        .map_err(|e| (newest, e))
 }
 
 fn write_synced(path: &str, bytes: &[u8]) -> Result<(), i32> {

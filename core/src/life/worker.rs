@@ -102,7 +102,8 @@ impl Worker {
             buffer: make_buffer()?,
             slot,
         };
-        if config.alone {
+        // A restart brings a coordinator, whatever the launch had said.
+        if config.alone && !restore::is_restarted() {
             worker.begin_alone();
         } else {
             worker.join(None)?;
