@@ -21,6 +21,7 @@ pub mod identity;
 pub mod process;
 pub mod program;
 pub mod progress;
+pub mod recorder;
 pub mod restart;
 pub mod runner;
 pub mod scenario;

@@ -145,6 +145,7 @@ fn main() -> ExitCode {
         Case::new("parent_waits_for_children", family("waiting")).streams(2),
         Case::new("ended_children_keep_their_status", family("ended")).streams(2),
         Case::new("orphans_of_ended_leaders", family("orphans")).streams(4),
+        Case::new("child_shares_locks_and_an_epoll_set", Program::c("inherited.c", &[])).streams(2),
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
         Case::new("bash_starts_programs", bash()),
         Case::new("dash_starts_programs", shell("/bin/dash", "dash")),

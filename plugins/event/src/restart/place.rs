@@ -11,6 +11,8 @@ pub fn place(host: &Host<'_>, object: &Object) -> Result<(), String> {
         Kind::Watch(watched) => {
             for entry in watched {
                 match watch(object.number(), entry) {
+                    // Another process shares the set and what it watches, and was here first.
+                    Err(e) if e.raw_os_error() == Some(libc::EEXIST) => {}
                     // What no plugin could restore is a file now, which cannot be watched.
                     Err(e) if e.raw_os_error() == Some(libc::EPERM) => {
                         host.warn(&format!("fd {}: fd {} cannot be watched any more", object.number(), entry.number));

@@ -14,6 +14,7 @@ mod streams;
 use crate::NAME;
 use crate::state::{Files, Mapped, Named, Open, Source, What};
 use dmtcp_plugin_api::restart::{Host, RestartHalf};
+use locks::Taken;
 use nameless::Masters;
 use std::ffi::OsStr;
 use std::fs::File;
@@ -71,8 +72,11 @@ impl RestartHalf for Half {
                 masters.make(host, index, nameless, temporary)?;
             }
         }
-        for (index, files) in (0..).zip(&said) {
-            create(host, index, files, &mut masters)?;
+        let mut taken = Taken::default();
+        let mut by_pid: Vec<(u32, &Files)> = (0..).zip(&said).collect();
+        by_pid.sort_by_key(|(index, _)| host.process(*index).map_or(0, |p| p.pid));
+        for (index, files) in by_pid {
+            create(host, index, files, &mut masters, &mut taken)?;
         }
         masters.finish(host)
     }
@@ -129,7 +133,13 @@ fn check(host: &Host<'_>, files: &Files, out: &mut Vec<String>) {
 }
 
 /// Makes the objects of one process but the nameless files.
-fn create(host: &Host<'_>, index: u32, files: &Files, masters: &mut Masters) -> Result<(), String> {
+fn create(
+    host: &Host<'_>,
+    index: u32,
+    files: &Files,
+    masters: &mut Masters,
+    taken: &mut Taken,
+) -> Result<(), String> {
     for mapped in &files.mapped {
         create_mapped(host, index, files, masters, mapped)?;
     }
@@ -144,7 +154,7 @@ fn create(host: &Host<'_>, index: u32, files: &Files, masters: &mut Masters) -> 
         };
         let failed = |e: String| format!("{}: {e}", describe(open));
         let made = made.map_err(failed)?;
-        locks::take(made.as_fd(), &open.locks).map_err(failed)?;
+        taken.take(made.as_fd(), &open.locks).map_err(failed)?;
         host.provide(open.object, made);
     }
     Ok(())
