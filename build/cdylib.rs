@@ -1,4 +1,5 @@
 // Link settings of the libraries that are preloaded into other people's programs; included by their build scripts.
+#[allow(clippy::disallowed_macros, clippy::disallowed_methods, reason = "a build script is a program of its own")]
 fn main() {
     let root = concat!(env!("CARGO_MANIFEST_DIR"), "/");
     let link = std::path::Path::new(root)

@@ -19,6 +19,7 @@ thread_local! {
     static DEADLINE: Cell<u64> = const { Cell::new(0) };
 }
 
+#[allow(clippy::disallowed_methods, reason = "only wrappers call it, on threads that run")]
 fn clock_now() -> u64 {
     let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec. libc's function is the vdso's: a tenth of a system call.

@@ -9,6 +9,11 @@
 //!
 //! In the process only the `repr(C)` tables of [`abi`] cross between core and plugin.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 pub mod abi;
 pub mod arena;
 pub mod byte_text;
@@ -19,6 +24,7 @@ pub mod kept;
 mod lazy;
 mod macros;
 pub mod proc_files;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 pub mod restart;
 pub mod round;
 pub mod sys;

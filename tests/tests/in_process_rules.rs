@@ -17,8 +17,7 @@ fn libraries(s: &Scenario) -> Result<Vec<PathBuf>> {
     let directory = launch.parent().context("no directory")?;
     let name = |p: &Path| p.file_name().map(|n| n.to_string_lossy().into_owned()).unwrap_or_default();
     let all = fs::read_dir(directory)?.flatten().map(|x| x.path());
-    let mut found: Vec<PathBuf> =
-        all.filter(|p| name(p).starts_with("libdmtcp") && name(p).ends_with(".so")).collect();
+    let mut found: Vec<PathBuf> = all.filter(|p| name(p).starts_with("libdmtcp") && name(p).ends_with(".so")).collect();
     found.sort();
     ensure!(found.len() > 5, "these are not all libraries of the product: {found:?}");
     Ok(found)

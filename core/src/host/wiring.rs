@@ -93,6 +93,7 @@ fn place(loaded: &Loaded, wrapper: &Wrapper) -> Place {
     if config.disabled_wrappers.contains(&name) { Place::Nowhere } else { Place::Plugin }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the constructor runs it, or the first call through a stub")]
 fn is_in_libc(address: usize) -> bool {
     // SAFETY: dladdr takes any address; the entry that it fills is valid when it says so, its name zero-terminated.
     unsafe {
@@ -101,6 +102,7 @@ fn is_in_libc(address: usize) -> bool {
     }
 }
 
+#[allow(clippy::disallowed_methods, reason = "the process ends here, with a core dump that shows who has called")]
 extern "C" fn missing() -> ! {
     let text = b"dmtcp: a wrapped function was called that no loaded library defines\n";
     let _ = sys::write(2, text);

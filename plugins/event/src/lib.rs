@@ -9,9 +9,15 @@
 //!
 //! All of it is in /proc/PID/fdinfo; nothing is consumed.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod claim;
 mod epoll;
 mod eventfd;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod state;
 mod timerfd;

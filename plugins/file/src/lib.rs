@@ -15,6 +15,11 @@
 //! A file with a name is not saved: it is opened again, cut back to its size if the process had been writing to it. Bytes
 //! go into the image only where no name leads to them, or where they are memory rather than storage (/dev/shm).
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod claim;
 mod device;
 mod late;
@@ -22,6 +27,7 @@ mod locks;
 mod memory;
 mod names;
 mod regular;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod state;
 

@@ -14,10 +14,16 @@
 //! Order: its priority is below that of all plugins that claim descriptors. Before a checkpoint its hook, which asks them,
 //! therefore runs first; at restart its numbers stand before the others' `place` runs.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod broker;
 mod group;
 mod neighbours;
 mod pipes;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod shared_memory;
 mod signals;

@@ -11,6 +11,11 @@
 //! What can go wrong: a program that keeps a copy of its environment (Python's `os.environ`) does not see the change. A
 //! thread that was stopped inside setenv(3) goes on with the old array: its own change is then lost, not ours.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod environment;
 mod file;
 

@@ -14,6 +14,11 @@
 //! What can go wrong: a name that gets by. Raw system calls, functions inside libc (`ftw`, `glob`, `dlopen`), and programs
 //! that are executed are not translated; relative names are what the working directory makes of them.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod mapping;
 mod names;
 mod open;

@@ -3,7 +3,13 @@
 //! So far the ids that the application knows are the kernel's: a restart asks for the same ones. Nothing is translated,
 //! nothing is wrapped.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod family;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod state;
 

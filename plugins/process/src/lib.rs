@@ -14,8 +14,14 @@
 //! restored memory, because they can forbid what is still to be done. Settings that only a thread itself can read or make
 //! (timer slack, parent-death signal, no_new_privs) are not here: they are the core's.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod directory;
 mod limits;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod scheduling;
 mod settings;

@@ -19,10 +19,16 @@
 //! * set the overrun count: timer_getoverrun(2) says 0 until the next expiration after a restart;
 //! * set clocks of processor time, which start anew with the process: timers on them get what was left too.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 mod clock;
 mod kernel;
 mod listing;
 mod look;
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod restore;
 mod state;

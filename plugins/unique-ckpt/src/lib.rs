@@ -8,6 +8,11 @@
 //! A checkpoint that is given up leaves an empty directory behind. After a restart the directories go on beside the older
 //! ones, or, if the restart named another checkpoint directory, in that one.
 
+#![cfg_attr(
+    test,
+    allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
+)]
+
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::round::Round;
 use dmtcp_plugin_api::{hook, plugin};

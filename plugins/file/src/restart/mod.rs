@@ -133,13 +133,7 @@ fn check(host: &Host<'_>, files: &Files, out: &mut Vec<String>) {
 }
 
 /// Makes the objects of one process but the nameless files.
-fn create(
-    host: &Host<'_>,
-    index: u32,
-    files: &Files,
-    masters: &mut Masters,
-    taken: &mut Taken,
-) -> Result<(), String> {
+fn create(host: &Host<'_>, index: u32, files: &Files, masters: &mut Masters, taken: &mut Taken) -> Result<(), String> {
     for mapped in &files.mapped {
         create_mapped(host, index, files, masters, mapped)?;
     }
