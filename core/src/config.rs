@@ -38,6 +38,8 @@ pub struct Config {
     pub alone: bool,
     /// The dmtcp_restart that a script of this process's own calls; empty: none is written.
     pub restart_program: String,
+    /// Whether monotonic time is to count the time between checkpoint and restart.
+    pub clock_is_real: bool,
     /// How many complete generations are kept.
     pub keep: u32,
     /// Whether images are written by a child, in the background.
@@ -104,6 +106,7 @@ fn read() -> Option<Config> {
         compress: variable(names::COMPRESS).and_then(|s| Method::parse(&s).ok()).unwrap_or_default(),
         alone: variable(names::NO_COORDINATOR).as_deref() == Some("1"),
         restart_program: variable(names::RESTART_PROGRAM).unwrap_or_default(),
+        clock_is_real: variable(names::CLOCK).as_deref() == Some("real"),
         keep: variable(names::KEEP).and_then(|s| s.parse().ok()).unwrap_or(1),
         background: variable(names::FORKED_CHECKPOINT).is_some_and(|s| s != "0" && !s.is_empty()),
     })

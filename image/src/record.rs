@@ -296,6 +296,12 @@ pub struct Identity {
     pub taken: u64,
     /// CLOCK_MONOTONIC when it was taken, in nanoseconds.
     pub monotonic: u64,
+    /// CLOCK_BOOTTIME when it was taken, in nanoseconds; 0: unknown.
+    #[serde(default)]
+    pub boottime: u64,
+    /// Whether monotonic time is to count the time between checkpoint and restart.
+    #[serde(default)]
+    pub clock_is_real: bool,
     /// Version of the core that took it.
     pub core_version: String,
     /// The plugins that were loaded, in their order.

@@ -5,6 +5,15 @@ use crate::failure;
 use dmtcp_protocol::env;
 use std::path::PathBuf;
 
+/// What monotonic time does across a restart.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, clap::ValueEnum)]
+pub enum Clock {
+    /// It goes on from where it was
+    Continue,
+    /// It counts the time between checkpoint and restart
+    Real,
+}
+
 /// Which coordinator; made for `#[command(flatten)]`. `-h` is the host: the command needs `disable_help_flag` and a
 /// `--help` of its own.
 #[derive(clap::Args, Debug, Default, Clone)]

@@ -6,7 +6,7 @@
 
 use crate::coordinator::{self, StartError};
 use crate::exec::{self, Environment};
-use crate::flags;
+use crate::flags::{self, Clock};
 use crate::key::{self, KeyFile};
 use crate::launch_flags::{LaunchFlags, OnUnsupported, plugin_named};
 use crate::libraries::{self, BUILT_IN, Libraries, LibraryError, OPTIONAL};
@@ -146,6 +146,9 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     }
     if let Some(number) = flags.keep {
         environment.set(env::KEEP, number.to_string());
+    }
+    if let Some(clock) = flags.clock {
+        environment.set(env::CLOCK, if clock == Clock::Real { "real" } else { "continue" });
     }
     if let Some(number) = flags.ckpt_signal {
         environment.set(env::SIGCKPT, number.to_string());

@@ -1,6 +1,6 @@
 //! The command line of dmtcp_launch.
 
-use crate::flags::{self, CoordinatorFlags};
+use crate::flags::{self, Clock, CoordinatorFlags};
 use crate::libraries::{BUILT_IN, BuiltIn, OPTIONAL};
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use dmtcp_image::codec::Method;
@@ -50,6 +50,9 @@ pub struct LaunchFlags {
     /// Write images in the background: the program goes on at once [env: DMTCP_FORKED_CHECKPOINT=1]
     #[arg(long)]
     pub forked: bool,
+    /// Whether monotonic time counts the time between checkpoint and restart [env: DMTCP_CLOCK] [default: continue]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub clock: Option<Clock>,
     /// Save the contents of open regular files too
     #[arg(long, visible_alias = "checkpoint-open-files")]
     pub ckpt_open_files: bool,

@@ -53,7 +53,7 @@ impl Content {
         }
         // A description of our own: seeking in the application's would move its offset.
         let own = sys::open(proc_files::descriptor_path(copy).as_bytes(), libc::O_RDONLY | libc::O_CLOEXEC, 0)?;
-        content.runs = runs_of_file(own.number(), size);
+        content.runs = runs_of_file(own.number(), 0, size);
         let length = size.next_multiple_of(PAGE);
         let view = sys::map(0, length as usize, libc::PROT_READ, libc::MAP_SHARED, own.number(), 0);
         if let Ok(view) = view {
@@ -89,10 +89,10 @@ impl Content {
         core.claim_mapping(view, object, offset);
         let reachable = reachable(view, length);
         let mut content = Self { object, size: offset + reachable, runs: Vec::new() };
-        content.runs = runs_of_memory(view, reachable);
-        for run in &mut content.runs {
-            run.offset += offset;
-        }
+        content.runs = match object_of(view, length) {
+            Some(file) => runs_of_file(file.number(), offset, offset + reachable),
+            None => runs_of_memory(view, offset, reachable),
+        };
         content.hand_over(core, view.wrapping_sub(offset));
         Ok(content)
     }
@@ -113,9 +113,15 @@ fn add(runs: &mut Vec<Run>, start: u64, end: u64) {
     }
 }
 
-fn runs_of_file(fd: i32, size: u64) -> Vec<Run> {
+/// The object behind a mapping, opened: the kernel knows its holes. Only with privilege (proc(5), map_files).
+fn object_of(start: u64, length: u64) -> Option<sys::Fd> {
+    let path = format!("/proc/thread-self/../../map_files/{start:x}-{:x}", start + length);
+    sys::open(path.as_bytes(), libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()
+}
+
+/// Runs from offset `at` on.
+fn runs_of_file(fd: i32, mut at: u64, size: u64) -> Vec<Run> {
     let mut runs = Vec::new();
-    let mut at = 0;
     while at < size {
         let start = match sys::seek(fd, at as i64, libc::SEEK_DATA) {
             Ok(start) if start < size => start & !(PAGE - 1),
@@ -141,8 +147,9 @@ fn reachable(view: u64, length: u64) -> u64 {
 }
 
 /// Pages that exist. Reading a page that does not exist would make it, which a large and nearly empty object cannot bear.
-/// The kernel tells which exist as long as none can be swapped out; else all are taken to exist.
-fn runs_of_memory(view: u64, length: u64) -> Vec<Run> {
+/// The kernel tells which exist as long as none can be swapped out; else all are taken to exist. `offset` is that of the
+/// view in its object.
+fn runs_of_memory(view: u64, offset: u64, length: u64) -> Vec<Run> {
     let no_swap = proc_files::read_file("/proc/swaps").is_ok_and(|t| t.iter().filter(|b| **b == b'\n').count() <= 1);
     let mut present = vec![0u8; WINDOW.min(length / PAGE) as usize];
     let mut runs = Vec::new();
@@ -153,7 +160,8 @@ fn runs_of_memory(view: u64, length: u64) -> Vec<Run> {
             present.fill(1);
         }
         let pages = present.iter().zip(0u64..).take((window / PAGE) as usize).filter(|(p, _)| **p & 1 == 1);
-        pages.for_each(|(_, page)| add(&mut runs, at + page * PAGE, at + (page + 1) * PAGE));
+        let start = offset + at;
+        pages.for_each(|(_, page)| add(&mut runs, start + page * PAGE, start + (page + 1) * PAGE));
         at += window;
     }
     runs

@@ -50,6 +50,8 @@ pub const GZIP: &str = "DMTCP_GZIP";
 pub const COMPRESS: &str = "DMTCP_COMPRESS";
 /// `1`: the process has no coordinator and takes its checkpoints itself.
 pub const NO_COORDINATOR: &str = "DMTCP_NO_COORDINATOR";
+/// `real` or `continue`: whether monotonic time counts the time between checkpoint and restart.
+pub const CLOCK: &str = "DMTCP_CLOCK";
 /// How many complete generations are kept.
 pub const KEEP: &str = "DMTCP_KEEP";
 /// `1`: images are written by a child, in the background.
@@ -66,7 +68,7 @@ pub const ABORT_ON_FAILURE: [&str; 2] = ["DMTCP_ABORT_ON_FAILURE", "DMTCP_ABORT_
 pub const SLEEP_ON_FAILURE: &str = "DMTCP_SLEEP_ON_FAILURE";
 
 /// What goes along when a program is executed with another environment.
-pub const CARRIED: [&str; 29] = [
+pub const CARRIED: [&str; 30] = [
     COORD_HOST,
     COORD_PORT,
     COORD_KEY_FILE,
@@ -92,6 +94,7 @@ pub const CARRIED: [&str; 29] = [
     NO_COORDINATOR,
     CHECKPOINT_INTERVAL,
     KEEP,
+    CLOCK,
     FORKED_CHECKPOINT,
     CKPT_OPEN_FILES,
     ALLOW_OVERWRITE,

@@ -14,6 +14,7 @@
 //! Whatever fails before the last gate, an id that is taken above all, ends every process that was made: those that wait
 //! find their gate closed, the others are killed by their pids.
 
+use crate::clock;
 use crate::descriptors::Handle;
 use crate::forest::{Forest, Group, Role};
 use crate::inject::{Crossing, InjectError, Remote};
@@ -175,7 +176,12 @@ pub fn make(restoration: &Restoration<'_>, forest: &Forest, ids: Option<&Ids>) -
     let mut maker = Maker { link, plan: &plan, roots: Vec::new(), born: BTreeMap::new(), crossings: Vec::new() };
     let adopting = nix::sys::prctl::get_child_subreaper().unwrap_or(false);
     let _ = nix::sys::prctl::set_child_subreaper(true);
+    let clock = restoration.shift.enter();
     let made = maker.make();
+    clock::leave();
+    if let (Ok(()), Err(error)) = (&made, clock) {
+        restoration.shift.warn(restoration.plugins.stderr(), &error);
+    }
     if made.is_err() {
         maker.abandon();
     }

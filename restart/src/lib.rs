@@ -12,6 +12,7 @@
 //! `docs/image-format.md` describes what is read here.
 
 pub mod checks;
+pub mod clock;
 pub mod descriptors;
 pub mod family;
 pub mod forest;

@@ -1,7 +1,7 @@
 //! The command line of dmtcp_restart.
 
 use clap::{Parser, ValueEnum};
-use dmtcp_launcher::flags::CoordinatorFlags;
+use dmtcp_launcher::flags::{Clock, CoordinatorFlags};
 use std::path::PathBuf;
 
 /// Where the processes get their ids.
@@ -47,6 +47,9 @@ pub struct Options {
     /// Whether processes get a pid namespace of their own
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub pid_namespace: PidNamespace,
+    /// Whether monotonic time counts the time between checkpoint and restart [default: as at the launch]
+    #[arg(long, value_enum, value_name = "HOW")]
+    pub clock: Option<Clock>,
     /// Restart images of another user, and on a processor with fewer features [env: DMTCP_DISABLE_STRICT_CHECKING]
     #[arg(long)]
     pub no_strict_checking: bool,

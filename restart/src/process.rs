@@ -7,6 +7,7 @@
 //! All tasks exist before anything is placed: while everything can still only fail, and before threads that stage memory
 //! could take one of the ids.
 
+use crate::clock::Shift;
 use crate::descriptors::Handle;
 use crate::family::{Gate, Kind, Link};
 use crate::gaps::{self, Gaps, Mapping};
@@ -44,6 +45,8 @@ pub struct Restoration<'a> {
     pub descriptor_limit: [u64; 2],
     /// The terminal, if dmtcp_restart is in its foreground.
     pub terminal: Option<Handle>,
+    /// What the processes' clocks are shifted by.
+    pub shift: Shift,
     /// Whether capabilities come from a namespace and are to be given up.
     pub drop_capabilities: bool,
 }

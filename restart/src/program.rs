@@ -1,6 +1,7 @@
 //! dmtcp_restart from the command line to the end: the order of all steps stands here.
 
 use crate::checks::{self, Doubt};
+use crate::clock;
 use crate::descriptors;
 use crate::family::{self, Ids};
 use crate::forest;
@@ -131,6 +132,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         lazy: options.lazy,
         descriptor_limit,
         terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
+        shift: clock::shift(plugins.images().iter().map(|image| &image.identity), options.clock),
         drop_capabilities: false,
     };
     let mut waited = start(&mut restoration, options.pid_namespace)?;

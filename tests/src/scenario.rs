@@ -99,6 +99,11 @@ impl Scenario {
         self.run_as
     }
 
+    /// Further options of `dmtcp_launch` that the case asks for.
+    pub fn options(&self) -> &[String] {
+        &self.options
+    }
+
     /// A path in the working directory of the program.
     pub fn path(&self, name: &str) -> PathBuf {
         self.root.join("work").join(name)

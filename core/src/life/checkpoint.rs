@@ -344,6 +344,8 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
         image_name: name.to_owned(),
         taken: sys::clock(libc::CLOCK_REALTIME) / 1_000_000_000,
         monotonic: sys::clock(libc::CLOCK_MONOTONIC),
+        boottime: sys::clock(libc::CLOCK_BOOTTIME),
+        clock_is_real: config::config().is_some_and(|c| c.clock_is_real),
         core_version: env!("CARGO_PKG_VERSION").into(),
         plugins: host::plugins()
             .iter()
