@@ -19,6 +19,8 @@ enum Kind {
     Compiled(Vec<String>),
     /// A Java class with a main method, and options of the virtual machine.
     Java(Vec<String>),
+    /// A program for Mono, compiled for it.
+    Mono(Vec<String>),
 }
 
 /// A program under test.
@@ -68,6 +70,23 @@ impl Program {
         Program::new(source, Kind::Java(words(options, &[]))).needs("/usr/bin/javac", "default-jdk-headless")
     }
 
+    /// A Go program; with C in it, it is linked dynamically.
+    pub fn go(source: &str) -> Program {
+        Program::new(source, Kind::Compiled(words(&["go", "build"], &[]))).needs("/usr/bin/go", "golang-go")
+    }
+
+    /// A Haskell program with GHC's threaded run time, and that run time's options.
+    pub fn haskell(source: &str) -> Program {
+        let kind = words(&["ghc", "-v0", "-threaded", "-O", "-with-rtsopts=-N2"], &[]);
+        Program::new(source, Kind::Compiled(kind)).needs("/usr/bin/ghc", "ghc")
+    }
+
+    /// A C# program that Mono runs.
+    pub fn mono(source: &str) -> Program {
+        let program = Program::new(source, Kind::Mono(words(&["mcs"], &[])));
+        program.needs("/usr/bin/mono", "mono-runtime").needs("/usr/bin/mcs", "mono-mcs")
+    }
+
     /// A script: the interpreter with its options, and the package that brings it.
     pub fn script(interpreter: &[&str], source: &str, package: &str) -> Program {
         Program::new(source, Kind::Script(words(interpreter, &[]))).needs(interpreter[0], package)
@@ -115,15 +134,8 @@ impl Program {
                 argv.push(text.display().to_string());
                 argv
             }
-            Kind::Compiled(compiler) => {
-                let built = self.build(compiler)?;
-                let copy = directory.join(stem(&self.source));
-                // A copy that is there may be running, and cannot be written then.
-                if !copy.exists() {
-                    fs::copy(built, &copy)?;
-                }
-                vec![copy.display().to_string()]
-            }
+            Kind::Compiled(compiler) => vec![self.built_in(compiler, directory)?],
+            Kind::Mono(compiler) => vec!["/usr/bin/mono".into(), self.built_in(compiler, directory)?],
             Kind::Java(options) => {
                 let classes = self.build(&words(&["javac", "-d"], &[]))?;
                 for class in fs::read_dir(classes)?.flatten() {
@@ -137,6 +149,17 @@ impl Program {
         };
         argv.extend(self.args.iter().cloned());
         Ok(argv)
+    }
+
+    /// A copy of what the compiler makes.
+    fn built_in(&self, compiler: &[String], directory: &Path) -> Result<String> {
+        let built = self.build(compiler)?;
+        let copy = directory.join(stem(&self.source));
+        // A copy that is there may be running, and cannot be written then.
+        if !copy.exists() {
+            fs::copy(built, &copy)?;
+        }
+        Ok(copy.display().to_string())
     }
 
     /// Compile into the cache, unless a newer result is there.
@@ -158,8 +181,9 @@ impl Program {
         let mut command = Command::new(&compiler[0]);
         match compiler[0].as_str() {
             "javac" => command.args(["-d", &output.display().to_string()]).arg(&own),
+            "mcs" => command.arg(format!("-out:{}", output.display())).arg(&own),
             "rustc" => command.args(&compiler[1..]).arg("-o").arg(&output).arg(&own),
-            "gcc" | "g++" => {
+            "gcc" | "g++" | "clang" | "clang++" => {
                 // Libraries come after the objects that use them.
                 let (libraries, flags): (Vec<_>, Vec<_>) = compiler[1..].iter().partition(|x| x.starts_with("-l"));
                 // In the directory of the sources: failed checks then name their file and no path.

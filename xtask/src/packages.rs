@@ -19,6 +19,7 @@ pub const SAMPLE: &[Need] = &[
     ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"),
     ("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3", "libopenblas0-pthread"),
     ("/usr/bin/perl", "perl"),
+    ("/usr/bin/node", "nodejs"),
     ("/usr/bin/ruby", "ruby"),
     ("/usr/bin/php", "php-cli"),
     ("/usr/bin/lua5.4", "lua5.4"),
@@ -40,7 +41,17 @@ pub const SAMPLE: &[Need] = &[
 ];
 
 /// What all tests need, beyond the sample.
-pub const FULL: &[Need] = &[("/usr/lib/R/bin/exec/R", "r-base-core"), ("/usr/bin/octave-cli", "octave")];
+pub const FULL: &[Need] = &[
+    ("/usr/lib/R/bin/exec/R", "r-base-core"),
+    ("/usr/bin/octave-cli", "octave"),
+    ("/usr/bin/go", "golang-go"),
+    ("/usr/bin/ghc", "ghc"),
+    ("/usr/bin/mono", "mono-runtime"),
+    ("/usr/bin/mcs", "mono-mcs"),
+    ("/usr/bin/escript", "erlang-base"),
+    ("/usr/bin/elixir", "elixir"),
+    ("/usr/include/tbb/tbb.h", "libtbb-dev"),
+];
 
 /// What the check against the oldest libc needs.
 pub const OLDEST_LIBC: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/bin/readelf", "binutils")];
