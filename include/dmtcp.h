@@ -1,11 +1,13 @@
 /* dmtcp.h: what programs and plugins in C and C++ call.
  *
  * A program needs no library to link with: every function is a weak symbol that exists while the program runs under
- * dmtcp_launch. Without it the functions of part 1 answer 0, DMTCP_NOT_PRESENT or "". Compile with -fPIC or -fPIE (the
- * default of most compilers), else the linker fixes the answer for good.
+ * dmtcp_launch. Without it the functions of parts 1 and 4 answer 0, DMTCP_NOT_PRESENT or "". Compile with -fPIC or -fPIE
+ * (the default of most compilers), else the linker fixes the answer for good.
  *
- *   Part 1  programs          Part 3  plugins: symbols, barriers
- *   Part 2  plugins: events   Part 4  plugins: identity, paths, settings
+ *   Part 1  programs          Part 4  what processes tell each other: values, barriers
+ *   Part 2  plugins: events   Part 5  plugins: identity, paths, settings
+ *   Part 3  plugins: symbols  Part 6  plugins: locks
+ *                             Part 7  what a plugin may define
  *
  * Threads: every function may be called by any thread. Hooks of plugins run on a thread of their own; see
  * docs/plugin-tutorial.md. The binary interface only grows; docs/abi.md says how.
@@ -13,6 +15,7 @@
 #ifndef DMTCP_H
 #define DMTCP_H
 
+#include <netinet/in.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/types.h>
@@ -195,13 +198,15 @@ EXTERNC void dmtcp_initialize_plugin(void);
 EXTERNC int dmtcp_plugin_disable_ckpt(void) DMTCP_WEAK;
 EXTERNC void dmtcp_plugin_enable_ckpt(void) DMTCP_WEAK;
 
-/* ---- Part 3: plugins: symbols, barriers -------------------------------------------------------------------------- */
+/* ---- Part 3: plugins: symbols ------------------------------------------------------------------------------------- */
 
 /* dlsym(3) and dlvsym(3) as if the caller called them: RTLD_NEXT counts from the caller's library. */
 EXTERNC void *dmtcp_dlsym(void *handle, const char *symbol) DMTCP_WEAK;
 EXTERNC void *dmtcp_dlvsym(void *handle, const char *symbol, const char *version) DMTCP_WEAK;
 /* The symbol in the first loaded library whose path contains the text. */
 EXTERNC void *dmtcp_dlsym_lib(const char *library, const char *symbol) DMTCP_WEAK;
+/* The same as a distance from where the library is loaded; 0: there is none. */
+EXTERNC uint64_t dmtcp_dlsym_lib_fnc_offset(const char *library, const char *symbol) DMTCP_WEAK;
 /* For wrappers that are called by constructors that run before ours. */
 EXTERNC void dmtcp_initialize(void) DMTCP_WEAK;
 
@@ -227,12 +232,53 @@ EXTERNC void dmtcp_initialize(void) DMTCP_WEAK;
     dmtcp_here;                                                           \
   }))
 
-/* All processes of the computation, or of the host, wait for each other; in hooks, in every process, in one order. In
- * this version a computation of one process passes at once, and one of several says that it does not wait. */
+/* ---- Part 4: what processes tell each other: values, barriers ------------------------------------------------------ */
+
+/* Values of the computation, by database and key; kvdb.h is the same for C++. A value is a text, or a number as its digits.
+ * Each request is carried out as a whole and tells the value of before ("0" if there was none). Values stay over
+ * checkpoints; a restart begins with none. At most 63 bytes for a database, 1 KiB for a key, 64 KiB for a value. */
+typedef enum eDmtcpKvdbRequest {
+  DMTCP_KVDB_GET,
+  DMTCP_KVDB_SET,
+  DMTCP_KVDB_INCRBY, /* from here on for numbers; one that is not there becomes the operand */
+  DMTCP_KVDB_AND,
+  DMTCP_KVDB_OR,
+  DMTCP_KVDB_XOR,
+  DMTCP_KVDB_MIN,
+  DMTCP_KVDB_MAX
+} DmtcpKvdbRequest_t;
+typedef enum eDmtcpKvdbResponse {
+  DMTCP_KVDB_SUCCESS,
+  DMTCP_KVDB_INVALID_REQUEST, /* the value is no number, or something is too long; a line on stderr says what */
+  DMTCP_KVDB_DB_NOT_FOUND,    /* to GET */
+  DMTCP_KVDB_KEY_NOT_FOUND,   /* to GET */
+  DMTCP_KVDB_TOO_LONG,        /* carried out, but the value of before is cut: `size` is too small */
+  DMTCP_KVDB_NOT_PRESENT      /* no computation, or the coordinator does not answer */
+} DmtcpKvdbResponse_t;
+/* `old` may be null. */
+EXTERNC DmtcpKvdbResponse_t dmtcp_kvdb_request(DmtcpKvdbRequest_t request, const char *database, const char *key,
+                                               const char *value, char *old, size_t size) DMTCP_WEAK;
+EXTERNC DmtcpKvdbResponse_t dmtcp_kvdb_request64(DmtcpKvdbRequest_t request, const char *database, const char *key,
+                                                 int64_t value, int64_t *old) DMTCP_WEAK;
+
+#define dmtcp_kvdb_request(request, database, key, value, old, size)                          \
+  (dmtcp_kvdb_request ? dmtcp_kvdb_request(request, database, key, value, old, size)          \
+                      : DMTCP_KVDB_NOT_PRESENT)
+#define dmtcp_kvdb_request64(request, database, key, value, old) \
+  (dmtcp_kvdb_request64 ? dmtcp_kvdb_request64(request, database, key, value, old) : DMTCP_KVDB_NOT_PRESENT)
+#define dmtcp_kvdb_get(database, key, value, size) dmtcp_kvdb_request(DMTCP_KVDB_GET, database, key, "", value, size)
+#define dmtcp_kvdb_set(database, key, value) dmtcp_kvdb_request(DMTCP_KVDB_SET, database, key, value, NULL, 0)
+#define dmtcp_kvdb_get64(database, key, value) dmtcp_kvdb_request64(DMTCP_KVDB_GET, database, key, 0, value)
+#define dmtcp_kvdb_set64(database, key, value) dmtcp_kvdb_request64(DMTCP_KVDB_SET, database, key, value, NULL)
+
+/* In hooks from PRESUSPEND to RUNNING: all processes that take part, or those of them on this host, wait for each other. Each
+ * must come to the same barriers in the same order, so the plugin has to be loaded in all of them. If one does not come,
+ * a line on stderr says who, and the checkpoint (until all images are written) or the restart is given up. At most 63
+ * bytes. */
 EXTERNC void dmtcp_global_barrier(const char *name) DMTCP_WEAK;
 EXTERNC void dmtcp_local_barrier(const char *name) DMTCP_WEAK;
 
-/* ---- Part 4: plugins: identity, paths, settings ------------------------------------------------------------------- */
+/* ---- Part 5: plugins: identity, paths, settings ------------------------------------------------------------------- */
 
 typedef struct DmtcpUniqueProcessId {
   uint64_t _hostid;
@@ -245,6 +291,10 @@ EXTERNC DmtcpUniqueProcessId dmtcp_get_uniquepid(void) DMTCP_WEAK;
 EXTERNC DmtcpUniqueProcessId dmtcp_get_coord_id(void) DMTCP_WEAK;
 EXTERNC DmtcpUniqueProcessId dmtcp_get_computation_id(void) DMTCP_WEAK;
 EXTERNC const char *dmtcp_get_computation_id_str(void) DMTCP_WEAK;
+/* When the computation began, or was restarted: nanoseconds since 1970 on the coordinator's clock. */
+EXTERNC uint64_t dmtcp_get_coordinator_timestamp(void) DMTCP_WEAK;
+/* IPv4 address of this machine as others see it; 127.0.0.1 if they do not. */
+EXTERNC void dmtcp_get_local_ip_addr(struct in_addr *address) DMTCP_WEAK;
 /* 1: the same process; the generation does not count. */
 EXTERNC int dmtcp_unique_pids_equal(DmtcpUniqueProcessId a, DmtcpUniqueProcessId b) DMTCP_WEAK;
 
@@ -256,6 +306,8 @@ EXTERNC const char *dmtcp_get_executable_path(void) DMTCP_WEAK;
 /* What dmtcp_launch was asked for. */
 EXTERNC int dmtcp_should_ckpt_open_files(void) DMTCP_WEAK;
 EXTERNC int dmtcp_allow_overwrite_with_ckpted_files(void) DMTCP_WEAK;
+/* 1: dmtcp_restart was told by DMTCP_SKIP_TRUNCATE_FILE_AT_RESTART not to cut files back to their length of before. */
+EXTERNC int dmtcp_skip_truncate_file_at_restart(const char *path) DMTCP_WEAK;
 
 /* A variable in the environment of dmtcp_restart. */
 typedef enum eDmtcpGetRestartEnvErr {
@@ -278,18 +330,98 @@ EXTERNC void dmtcp_unblock_ckpt_signal(void) DMTCP_WEAK;
 /* Adds a line to what every following image tells of this process. 0, or -5 for a null pointer. */
 EXTERNC int dmtcp_add_to_ckpt_header(const char *key, const char *value) DMTCP_WEAK;
 
-/* No descriptor of ours is in the program's table: 0, nothing to close, -1. */
+/* No descriptor of ours is in the program's table: 0, nothing to close, -1, -1. */
 EXTERNC int dmtcp_is_protected_fd(int fd) DMTCP_WEAK;
 EXTERNC void dmtcp_close_protected_fd(int fd) DMTCP_WEAK;
 EXTERNC int dmtcp_protected_environ_fd(void) DMTCP_WEAK;
+EXTERNC int dmtcp_get_readlog_fd(void) DMTCP_WEAK;
 
-/* The program's pids are the kernel's: both give back what they get. */
+/* The program's pids are the kernel's: all of them give back what they get. The last two are the names of interface 3. */
 EXTERNC pid_t dmtcp_pid_real_to_virtual(pid_t pid) DMTCP_WEAK;
 EXTERNC pid_t dmtcp_pid_virtual_to_real(pid_t pid) DMTCP_WEAK;
+EXTERNC pid_t dmtcp_real_to_virtual_pid(pid_t pid) DMTCP_WEAK;
+EXTERNC pid_t dmtcp_virtual_to_real_pid(pid_t pid) DMTCP_WEAK;
 
 /* Waits here after a restart until a debugger changes the condition: DMTCP_RESTART_PAUSE_WHILE(pause); */
 #define DMTCP_RESTART_PAUSE_WHILE(condition) \
   do {                                       \
   } while (condition)
+
+/* Nothing has to be prepared for a debugger to attach. */
+#define DMTCP_SETUP_PTRACE() \
+  do {                       \
+  } while (0)
+/* Exit status of a process that fails because of us, unless the variable DMTCP_FAIL_RC names another one. */
+#define DMTCP_FAIL_RC 99
+
+/* ---- Part 6: plugins: locks ---------------------------------------------------------------------------------------- */
+
+/* Futexes and nothing else: for wrappers and hooks that cannot use libc's. They tell who has one by thread, also over a
+ * restart. All functions answer 0 or an errno: EDEADLK or EBUSY, EPERM for who does not have it, EINVAL for null. */
+typedef enum eDmtcpMutexType {
+  DMTCP_MUTEX_NORMAL,
+  DMTCP_MUTEX_RECURSIVE,
+  DMTCP_MUTEX_LLL /* nobody asks who has it: one thread may lock, another one unlock */
+} DmtcpMutexType;
+typedef struct DmtcpMutex {
+  uint32_t word;
+  uint32_t type;
+  uint64_t owner;
+  uint32_t depth;
+  uint32_t reserved;
+} DmtcpMutex;
+#define DMTCP_MUTEX_INITIALIZER {0, DMTCP_MUTEX_NORMAL, 0, 0, 0}
+#define DMTCP_MUTEX_INITIALIZER_RECURSIVE {0, DMTCP_MUTEX_RECURSIVE, 0, 0, 0}
+#define DMTCP_MUTEX_INITIALIZER_LLL {0, DMTCP_MUTEX_LLL, 0, 0, 0}
+EXTERNC void DmtcpMutexInit(DmtcpMutex *mutex, DmtcpMutexType type) DMTCP_WEAK;
+EXTERNC int DmtcpMutexLock(DmtcpMutex *mutex) DMTCP_WEAK;
+EXTERNC int DmtcpMutexTryLock(DmtcpMutex *mutex) DMTCP_WEAK;
+EXTERNC int DmtcpMutexUnlock(DmtcpMutex *mutex) DMTCP_WEAK;
+
+typedef struct DmtcpRWLock {
+  uint32_t state;
+  uint32_t queued;
+  uint32_t change;
+  uint32_t reserved;
+} DmtcpRWLock;
+#define DMTCP_RWLOCK_INITIALIZER {0, 0, 0, 0}
+EXTERNC void DmtcpRWLockInit(DmtcpRWLock *lock) DMTCP_WEAK;
+/* Behind writers that wait; past them, for a thread that has it for reading already; only if it can be had at once. */
+EXTERNC int DmtcpRWLockRdLock(DmtcpRWLock *lock) DMTCP_WEAK;
+EXTERNC int DmtcpRWLockRdLockIgnoreQueuedWriter(DmtcpRWLock *lock) DMTCP_WEAK;
+EXTERNC int DmtcpRWLockTryRdLock(DmtcpRWLock *lock) DMTCP_WEAK;
+EXTERNC int DmtcpRWLockWrLock(DmtcpRWLock *lock) DMTCP_WEAK;
+EXTERNC int DmtcpRWLockUnlock(DmtcpRWLock *lock) DMTCP_WEAK;
+
+/* ---- Part 7: what a plugin may define ------------------------------------------------------------------------------ */
+
+/* A piece of memory. */
+typedef struct ProcMapsArea {
+  char *addr;
+  char *endAddr;
+  size_t size;
+  int prot;  /* PROT_* */
+  int flags; /* MAP_PRIVATE | MAP_ANONYMOUS */
+  off_t offset;
+  const char *name; /* as in /proc/PID/maps; "" if it has none */
+} ProcMapsArea;
+
+/* At each checkpoint, when all threads are stopped: asked for each private anonymous mapping. 1: the image does not hold
+ * it; after a restart it is there, filled with zeros. The hook may move `addr` up and `endAddr` down, by whole pages, to
+ * say that of a part; it is asked again for what lies behind. */
+EXTERNC int dmtcp_skip_memory_region_ckpting(ProcMapsArea *area) DMTCP_WEAK;
+
+/* Declared, so that plugins of the original compile; not asked in this version: files are reopened by path, and their
+ * contents are not saved; there is no support for batch systems or InfiniBand. */
+EXTERNC int dmtcp_must_ckpt_file(const char *path) DMTCP_WEAK;
+EXTERNC int dmtcp_must_overwrite_file(const char *path) DMTCP_WEAK;
+EXTERNC void dmtcp_get_new_file_path(const char *path, const char *directory, char *new_path) DMTCP_WEAK;
+EXTERNC int dmtcp_is_bq_file(const char *path) DMTCP_WEAK;
+EXTERNC int dmtcp_bq_should_ckpt_file(const char *path, int *type) DMTCP_WEAK;
+EXTERNC int dmtcp_bq_restore_file(const char *path, const char *saved_path, int flags, int type) DMTCP_WEAK;
+/* Address not null: the plugin is loaded. Ours have other names: dmtcp_launch decides, nobody has to ask. */
+EXTERNC int dmtcp_infiniband_enabled(void) DMTCP_WEAK;
+EXTERNC int dmtcp_modify_env_enabled(void) DMTCP_WEAK;
+EXTERNC int dmtcp_pathvirt_enabled(void) DMTCP_WEAK;
 
 #endif

@@ -82,8 +82,15 @@ fn run(args: &Args) -> anyhow::Result<i32> {
     let mut limits = Limits::default();
     if let Some(seconds) = args.barrier_timeout {
         let limit = Duration::from_secs(seconds);
-        limits =
-            Limits { suspend: limit, write: limit, sync: limit, restart: limit, orphaned_restart: limit, ..limits };
+        limits = Limits {
+            suspend: limit,
+            meet: limit,
+            write: limit,
+            sync: limit,
+            restart: limit,
+            orphaned_restart: limit,
+            ..limits
+        };
     }
     let settings = Settings {
         host,

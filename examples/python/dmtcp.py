@@ -98,6 +98,28 @@ def checkpoint_filename():
     return _text("dmtcp_get_ckpt_filename")
 
 
+KVDB_GET, KVDB_SET, KVDB_INCRBY, KVDB_AND, KVDB_OR, KVDB_XOR, KVDB_MIN, KVDB_MAX = range(8)
+
+
+def value(database, key):
+    """The text that any process of the computation has published under a key, or None."""
+    room = ctypes.create_string_buffer((64 << 10) + 1)
+    answer = _call("dmtcp_kvdb_request", 5, KVDB_GET, database.encode(), key.encode(), b"", room, ctypes.c_size_t(len(room)))
+    return room.value.decode(errors="surrogateescape") if answer == 0 else None
+
+
+def set_value(database, key, text):
+    """Publish a text for all processes of the computation. False: it could not be; stderr says why."""
+    return _call("dmtcp_kvdb_request", 5, KVDB_SET, database.encode(), key.encode(), text.encode(), None, ctypes.c_size_t(0)) == 0
+
+
+def change_number(request, database, key, operand):
+    """Carry out KVDB_INCRBY, KVDB_MAX ... on a number of the computation, in one step; the number of before, or None."""
+    old = ctypes.c_int64(0)
+    answer = _call("dmtcp_kvdb_request64", 5, request, database.encode(), key.encode(), ctypes.c_int64(operand), ctypes.byref(old))
+    return old.value if answer == 0 else None
+
+
 def process_name():
     """What tells this process from all others; kept over restarts."""
     return _text("dmtcp_get_uniquepid_str")

@@ -216,4 +216,75 @@ pub struct CoreApi {
     /// Chooses the directory of the next image, at PRECHECKPOINT of this one; created if it is not there. False: it
     /// cannot be, and the user has been told.
     pub set_checkpoint_directory: extern "C" fn(*const u8, usize) -> bool,
+    /// Works on a value of the computation; [`NameCall`] says how, [`named`] what came of it.
+    pub name: extern "C" fn(*mut NameCall) -> u32,
+    /// Comes to a barrier (name, whether for the own host only) and waits for the other processes. -1: all have come.
+    /// Otherwise the length of the reason why not, which is copied as far as there is room.
+    pub meet: extern "C" fn(*const u8, usize, host: bool, into: *mut u8, room: usize) -> isize,
+}
+
+/// Work on a value of the computation.
+#[repr(C)]
+#[derive(Debug)]
+pub struct NameCall {
+    /// Database.
+    pub database: *const u8,
+    /// Its length.
+    pub database_length: usize,
+    /// Key.
+    pub key: *const u8,
+    /// Its length.
+    pub key_length: usize,
+    /// One of [`operation`].
+    pub operation: u32,
+    /// Zero.
+    pub reserved: u32,
+    /// What a number is changed by.
+    pub number: i64,
+    /// New value of `SET`.
+    pub value: *const u8,
+    /// Its length.
+    pub value_length: usize,
+    /// Where the value before goes, or the reason why there is none; as far as there is room.
+    pub into: *mut u8,
+    /// Bytes that there is room for.
+    pub room: usize,
+    /// How long it is.
+    pub length: usize,
+}
+
+/// What to do to a value: the numbers of the original's requests.
+pub mod operation {
+    /// Nothing.
+    pub const GET: u32 = 0;
+    /// It becomes `value`.
+    pub const SET: u32 = 1;
+    /// `number` is added.
+    pub const ADD: u32 = 2;
+    /// The bits that `number` has, too.
+    pub const AND: u32 = 3;
+    /// The bits of `number` as well.
+    pub const OR: u32 = 4;
+    /// The bits that only one of them has.
+    pub const XOR: u32 = 5;
+    /// The smaller one.
+    pub const MIN: u32 = 6;
+    /// The greater one.
+    pub const MAX: u32 = 7;
+}
+
+/// What came of work on a value.
+pub mod named {
+    /// Done; this was the value before.
+    pub const WAS: u32 = 0;
+    /// Done; there was no value before.
+    pub const NEW: u32 = 1;
+    /// Nobody has set anything in this database.
+    pub const NO_DATABASE: u32 = 2;
+    /// Nobody has set this key.
+    pub const NO_KEY: u32 = 3;
+    /// It cannot be carried out.
+    pub const INVALID: u32 = 4;
+    /// Nobody answers.
+    pub const FAILED: u32 = 5;
 }

@@ -112,6 +112,11 @@ extern "C" fn collect_mapping(context: *mut c_void, view: *const MappingView) {
 }
 
 impl Core {
+    /// The table behind this handle.
+    pub(crate) fn api(&self) -> &'static CoreApi {
+        self.api
+    }
+
     /// The plugin that this handle speaks for.
     pub fn plugin(&self) -> &'static str {
         self.plugin

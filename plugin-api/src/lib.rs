@@ -23,6 +23,7 @@ pub mod descriptors;
 pub mod kept;
 mod lazy;
 mod macros;
+pub mod names;
 pub mod proc_files;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 pub mod restart;

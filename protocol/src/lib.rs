@@ -21,4 +21,5 @@ pub mod frame;
 pub mod handoff;
 pub mod manifest;
 pub mod message;
+pub mod names;
 pub mod script;

@@ -12,6 +12,7 @@
 //! `Failed` from any worker, or its death before `Written`, makes the coordinator send `Abort` to all.
 
 use crate::auth::{Nonce, Proof};
+use crate::names::{self, Operation, Scope};
 use alloc::{string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
@@ -139,6 +140,30 @@ pub enum FromClient {
         /// The generation.
         generation: u64,
     },
+    /// Anybody: works on a value of the computation.
+    Name {
+        /// What the answer repeats.
+        ticket: u32,
+        /// The computation that is meant.
+        computation: ComputationId,
+        /// The database.
+        database: String,
+        /// The key in it.
+        key: Vec<u8>,
+        /// What to do.
+        operation: Operation,
+    },
+    /// Worker: a plugin has come to a barrier of its own.
+    Meet {
+        /// What the answer repeats.
+        ticket: u32,
+        /// The generation under way; after a restart, the one restarted from.
+        generation: u64,
+        /// The barrier.
+        name: String,
+        /// Whom it is for.
+        scope: Scope,
+    },
 }
 
 /// A complete image.
@@ -169,6 +194,8 @@ pub enum FromCoordinator {
         computation: ComputationId,
         /// How many processes it has now, the new one included; to dmtcp_restart: how many will have to join.
         peers: u32,
+        /// When the computation began here, or was restarted: nanoseconds of the coordinator's clock.
+        since: u64,
     },
     /// The client is turned away; the connection ends.
     Refused {
@@ -218,6 +245,20 @@ pub enum FromCoordinator {
     },
     /// To dmtcp_restart: every process has run its hooks and goes on.
     Restarted,
+    /// Answer to [`FromClient::Name`].
+    Named {
+        /// The request's.
+        ticket: u32,
+        /// What came of it.
+        answer: names::Answer,
+    },
+    /// Answer to [`FromClient::Meet`], when all have come or it is known that they will not.
+    Met {
+        /// The request's.
+        ticket: u32,
+        /// Why they have not all come.
+        failure: Option<String>,
+    },
 }
 
 /// What dmtcp_command asks.

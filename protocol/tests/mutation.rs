@@ -7,6 +7,7 @@ use dmtcp_protocol::message::{
     Answer, Barrier, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Join, Outcome, Status,
     Timings, Worker, Written,
 };
+use dmtcp_protocol::names::{self, Operation, Scope};
 
 /// Numbers that look random and are the same every time.
 struct Dice(u64);
@@ -69,6 +70,16 @@ fn samples() -> Vec<Vec<u8>> {
         frame::encode(&FromClient::Written(written)),
         frame::encode(&FromClient::Command(Command::Checkpoint { wait: true, kill: false })),
         frame::encode(&FromClient::Failed { generation: 1, reason: "reason".into() }),
+        frame::encode(&FromClient::Name {
+            ticket: 1,
+            computation: ComputationId(2),
+            database: "database".into(),
+            key: b"key".to_vec(),
+            operation: Operation::Set(b"value".to_vec()),
+        }),
+        frame::encode(&FromClient::Meet { ticket: 1, generation: 2, name: "barrier".into(), scope: Scope::Host }),
+        frame::encode(&FromCoordinator::Named { ticket: 1, answer: names::Answer::Was(Some(b"value".to_vec())) }),
+        frame::encode(&FromCoordinator::Met { ticket: 1, failure: Some("reason".into()) }),
         frame::encode(&FromCoordinator::Outcome(Outcome::Status(status))),
         frame::encode(&FromCoordinator::Outcome(Outcome::List(vec![row]))),
         frame::encode(&FromCoordinator::Refused { reason: "reason".into() }),

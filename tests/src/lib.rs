@@ -17,6 +17,7 @@
 pub mod case;
 pub mod coordinator;
 pub mod evidence;
+pub mod examples;
 pub mod identity;
 pub mod process;
 pub mod program;

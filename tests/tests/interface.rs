@@ -1,71 +1,18 @@
 //! The interfaces for other people's code: dmtcp.h and its functions, plugins in C and Rust, what examples/ shows.
 
+use dmtcp_tests::examples::{C99, c_plugin, compile, example, launch, root, rust_plugin, see};
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::collections::BTreeSet;
 use std::fs;
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::process::{Command, ExitCode};
 
 /// Exit status of programs that make steps.
 const STATUS: i32 = 7;
-const C99: [&str; 5] = ["gcc", "-std=gnu99", "-Wall", "-Wextra", "-pedantic"];
-
-fn root() -> &'static Path {
-    Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap_or(Path::new("/"))
-}
 
 fn threads() -> Program {
     Program::c("threads.c", &[]).args(&["2", "10"])
-}
-
-/// Compiles a source with warnings as errors; the result is in the directory of the case.
-fn compile(s: &Scenario, compiler: &[&str], source: &Path, output: &str) -> Result<PathBuf> {
-    let path = s.path(output);
-    let mut command = Command::new(compiler[0]);
-    command.args(&compiler[1..]).arg("-Werror").arg("-I").arg(root().join("include")).arg(source).arg("-o").arg(&path);
-    let done = command.output().with_context(|| format!("cannot run {}: apt-get install gcc g++", compiler[0]))?;
-    ensure!(done.status.success(), "{command:?}: {}", text(&done));
-    Ok(path)
-}
-
-/// An example in C, as a program.
-fn example(s: &Scenario, name: &str) -> Result<PathBuf> {
-    compile(s, &C99, &root().join(format!("examples/c/{name}.c")), name)
-}
-
-/// An example plugin in C.
-fn c_plugin(s: &Scenario, name: &str) -> Result<String> {
-    let compiler: Vec<&str> = C99.iter().copied().chain(["-shared", "-fPIC"]).collect();
-    let path = compile(s, &compiler, &root().join(format!("examples/c/{name}.c")), &format!("{name}.so"))?;
-    Ok(path.display().to_string())
-}
-
-/// An example plugin in Rust, from the build that is under test.
-fn rust_plugin(s: &Scenario, name: &str) -> Result<String> {
-    let built = match std::env::var_os("DMTCP_TEST_BIN") {
-        Some(directory) => PathBuf::from(directory),
-        None => std::env::current_exe()?.ancestors().nth(3).context("not in a target directory")?.join("release"),
-    };
-    let file = format!("libexample_{name}.so");
-    let path = s.path(&file);
-    fs::copy(built.join(&file), &path).with_context(|| format!("{file} was not built"))?;
-    Ok(path.display().to_string())
-}
-
-fn launch(s: &mut Scenario, options: &[&str], program: &[&str]) -> Result<()> {
-    let (port, images) = (s.port()?, s.image_directory().to_path_buf());
-    let mut command = s.tool("dmtcp_launch");
-    command.args(["-j", "-p", &port, "--ckptdir"]).arg(images).args(options).args(program);
-    s.launch_command(command)
-}
-
-/// Waits until the program has printed a line that contains a text; everything that it has printed.
-fn see(s: &Scenario, what: &str) -> Result<String> {
-    wait::until(30, &format!("the program to print '{what}'"), || {
-        let said = String::from_utf8_lossy(&fs::read(s.output_file())?).into_owned();
-        Ok(said.contains(what).then_some(said))
-    })
 }
 
 /// The last words of the lines that start with a word.
@@ -97,7 +44,8 @@ fn header_compiles(s: &mut Scenario) -> Result<()> {
 /// Names that are followed by a parenthesis in declarations of the header.
 fn declared(header: &str) -> BTreeSet<String> {
     let mut names = BTreeSet::new();
-    for line in header.lines().filter(|line| line.starts_with("EXTERNC")) {
+    let offered = header.split("/* ---- Part 7").next().unwrap_or(header);
+    for line in offered.lines().filter(|line| line.starts_with("EXTERNC")) {
         let name = line.split('(').next().and_then(|before| before.split([' ', '*']).next_back()).unwrap_or_default();
         names.insert(name.to_owned());
     }
@@ -114,7 +62,8 @@ fn header_and_library_agree(s: &mut Scenario) -> Result<()> {
     let exported: BTreeSet<String> = text(&symbols)
         .lines()
         .filter_map(|line| line.split(' ').next_back())
-        .filter(|name| (name.starts_with("dmtcp_") && *name != "dmtcp_core_wire") || name.starts_with("checkpoint_"))
+        .filter(|name| ["dmtcp_", "checkpoint_", "Dmtcp"].iter().any(|start| name.starts_with(start)))
+        .filter(|name| *name != "dmtcp_core_wire")
         .map(str::to_owned)
         .collect();
     let (missing, secret): (Vec<_>, Vec<_>) =

@@ -1,8 +1,9 @@
 //! `cargo xtask install`: programs, libraries, header and man pages below a prefix.
 //!
 //! ```text
-//!   PREFIX/bin/dmtcp_*                          PREFIX/include/dmtcp.h
+//!   PREFIX/bin/dmtcp_*                          PREFIX/include/*.h
 //!   PREFIX/lib/dmtcp/BUILD-ID/libdmtcp*.so      PREFIX/share/man/man1/*.1
+//!                                               PREFIX/share/dmtcp/python/dmtcp.py
 //! ```
 //! Libraries of older builds stay: a restored process keeps running the ones in its image, and the programs that it
 //! executes must get the same.
@@ -30,6 +31,7 @@ pub fn run(prefix: &Path) -> Result<String> {
             put(&file.path(), &prefix.join(to), 0o644)?;
         }
     }
+    put(&root().join("examples/python/dmtcp.py"), &prefix.join("share/dmtcp/python"), 0o644)?;
     Ok(format!("Installed {} programs and {} libraries below {}.", programs.len(), libraries.len(), prefix.display()))
 }
 

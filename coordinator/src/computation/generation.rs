@@ -78,6 +78,27 @@ impl Generation {
         self.phase == Phase::Writing
     }
 
+    /// Its number.
+    pub(super) fn number(&self) -> u64 {
+        self.number
+    }
+
+    /// Whether what hooks do now belongs to the image: it is not complete.
+    pub(super) fn holds_hooks(&self) -> bool {
+        self.phase != Phase::Syncing
+    }
+
+    /// Each process that is there, and whether its hooks of this phase are behind it.
+    pub(super) fn progress_of_hooks(&self) -> BTreeMap<ClientId, bool> {
+        let there = self.members.iter().filter(|(_, member)| !matches!(member.part, Part::Left(_)));
+        let past = |part: &Part| match self.phase {
+            Phase::Suspending => !matches!(part, Part::Asked),
+            Phase::Writing => !matches!(part, Part::Asked | Part::Suspended),
+            Phase::Syncing => matches!(part, Part::Synced(_)),
+        };
+        there.map(|(client, member)| (*client, past(&member.part))).collect()
+    }
+
     /// When the generation is given up for want of news.
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
         self.last_news
@@ -113,6 +134,7 @@ impl Computation {
         let claim = Claim::take(directories, computation, self.last_generation + 1);
         let number = claim.generation();
         self.last_generation = number;
+        self.meetings.begin();
         self.journal.note(format_args!("generation {number} begins; processes: {}", self.workers.len()));
         self.activity = Activity::Generation(Box::new(Generation {
             number,
@@ -144,6 +166,15 @@ impl Computation {
         );
         let message = FromCoordinator::Checkpoint { generation: generation.number };
         self.send(client, message);
+    }
+
+    /// A barrier of a plugin's is news as well.
+    pub(super) fn heard_of_generation(&mut self, now: Instant) {
+        match &mut self.activity {
+            Activity::Generation(generation) => generation.last_news = now,
+            Activity::Restart(restart) => restart.heard(now),
+            Activity::Running | Activity::Ending(_) => {}
+        }
     }
 
     /// The member and its generation, if the message is about the one under way; a late one is nobody's fault.
@@ -271,7 +302,7 @@ impl Computation {
             return self.check_generation_limit(now);
         }
         if !generation.missing().1.is_empty() {
-            return;
+            return self.check_meetings(now);
         }
         let number = generation.number;
         let (barrier, next, what) = match generation.phase {
@@ -399,6 +430,7 @@ impl Computation {
         let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else {
             return None;
         };
+        self.end_meetings(reason);
         self.journal.warn(format_args!("generation {} failed: {reason}", generation.number));
         let abort = FromCoordinator::Abort { generation: generation.number, reason: reason.into() };
         for client in generation.members.keys().filter(|client| self.workers.contains_key(client)) {

@@ -15,17 +15,23 @@
 
 mod commands;
 mod generation;
+mod meeting;
 mod restart;
+mod settings;
 mod timing;
+
+pub use settings::{Limits, Settings};
 
 use crate::journal::Journal;
 use crate::metrics::Counts;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join, Outcome, Timings};
+use dmtcp_protocol::names::Names;
 use generation::Generation;
+use meeting::Meetings;
 use restart::Restart;
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
-use std::time::{Duration, Instant};
+use std::time::{Duration, Instant, SystemTime};
 
 /// How long an exit on the last process waits for another: a process that execs leaves and comes back.
 const LINGER: Duration = Duration::from_secs(1);
@@ -60,63 +66,6 @@ pub enum Effect {
     Remove(Vec<PathBuf>),
     /// End the coordinator.
     Exit(i32),
-}
-
-/// How long to wait for what.
-#[derive(Clone, Copy, Debug)]
-pub struct Limits {
-    /// All processes to stop.
-    pub suspend: Duration,
-    /// A process that has left before it stopped, while no other is there, to come back: it may be executing a program.
-    pub exec: Duration,
-    /// News while images are written.
-    pub write: Duration,
-    /// Images to reach the disk.
-    pub sync: Duration,
-    /// News while processes come back.
-    pub restart: Duration,
-    /// The same when dmtcp_restart has left before any process came.
-    pub orphaned_restart: Duration,
-    /// Processes to end that were told to.
-    pub kill: Duration,
-}
-
-impl Default for Limits {
-    fn default() -> Self {
-        let seconds = Duration::from_secs;
-        Self {
-            suspend: seconds(60),
-            exec: seconds(1),
-            write: seconds(120),
-            sync: seconds(900),
-            restart: seconds(120),
-            orphaned_restart: seconds(15),
-            kill: seconds(10),
-        }
-    }
-}
-
-/// What the command line said.
-#[derive(Clone, Debug)]
-pub struct Settings {
-    /// Name of this host.
-    pub host: String,
-    /// Port that the coordinator listens on.
-    pub port: u16,
-    /// Where the restart script goes; absolute.
-    pub checkpoint_dir: PathBuf,
-    /// The program that the restart script calls; absolute.
-    pub restart_program: PathBuf,
-    /// Seconds between checkpoints; 0: none.
-    pub interval: u32,
-    /// How many complete generations are kept.
-    pub keep: u32,
-    /// Every checkpoint ends the processes.
-    pub kill_after_checkpoint: bool,
-    /// End with the last process.
-    pub exit_on_last: bool,
-    /// How long to wait for what.
-    pub limits: Limits,
 }
 
 /// A process of the computation.
@@ -170,6 +119,11 @@ pub struct Computation {
     settings: Settings,
     journal: Journal,
     id: Option<ComputationId>,
+    /// When it began here, or was restarted: nanoseconds since 1970.
+    since: u64,
+    /// Values that its processes share.
+    names: Names,
+    meetings: Meetings,
     /// Greatest generation number that was used.
     last_generation: u64,
     /// Last generation that was committed.
@@ -200,6 +154,9 @@ impl Computation {
             settings,
             journal,
             id: None,
+            since: 0,
+            names: Names::new(),
+            meetings: Meetings::default(),
             last_generation: 0,
             committed: 0,
             workers: BTreeMap::new(),
@@ -235,6 +192,9 @@ impl Computation {
                 self.announce_restart(client, computation, generation, processes, now);
             }
             FromClient::Command(command) => self.command(Asker::Client(client), command, now),
+            FromClient::Name { ticket, computation, database, key, operation } => {
+                self.work_on_name(client, ticket, computation, &database, &key, &operation);
+            }
             _ if !self.workers.contains_key(&client) => self.refuse(client, "only a process that joined may send that"),
             FromClient::Reached { generation, barrier } => match barrier {
                 Barrier::Suspended => self.suspended(client, generation, now),
@@ -247,6 +207,9 @@ impl Computation {
             FromClient::Synced { generation } => self.synced(client, generation, now),
             FromClient::Failed { generation, reason } => self.failed(client, generation, &reason, now),
             FromClient::Again { generation } => self.try_again(client, generation, now),
+            FromClient::Meet { ticket, generation, name, scope } => {
+                self.meet(client, ticket, generation, name, scope, now);
+            }
         }
     }
 
@@ -270,6 +233,7 @@ impl Computation {
             Activity::Restart(_) => self.left_restart(&worker, now),
             Activity::Running | Activity::Ending(_) => {}
         }
+        self.check_meetings(now);
         if self.workers.is_empty() {
             self.last_left(now);
         }
@@ -277,6 +241,8 @@ impl Computation {
 
     /// Time has passed.
     pub fn tick(&mut self, now: Instant) {
+        // First: it says more than that a process has not stopped.
+        self.check_meeting_limit(now);
         match &self.activity {
             Activity::Running => {}
             Activity::Generation(_) => self.check_generation_limit(now),
@@ -310,7 +276,7 @@ impl Computation {
             Activity::Restart(restart) => Some(restart.deadline(&self.settings.limits)),
             Activity::Ending(ending) => Some(ending.deadline),
         };
-        [activity, self.next_checkpoint, self.linger].into_iter().flatten().min()
+        [activity, self.meeting_deadline(), self.next_checkpoint, self.linger].into_iter().flatten().min()
     }
 
     /// What has happened so far.
@@ -351,6 +317,7 @@ impl Computation {
         self.linger = None;
         if self.workers.is_empty() && join.restarted.is_none() && !self.comes_back(&join, now) {
             self.id = None;
+            self.begin_anew();
             self.last_generation = 0;
             self.committed = 0;
             self.last_timings = None;
@@ -385,7 +352,15 @@ impl Computation {
         if self.next_checkpoint.is_none() {
             self.schedule(now);
         }
-        self.send(client, FromCoordinator::Welcome { computation, peers: self.workers.len() as u32 });
+        let (peers, since) = (self.workers.len() as u32, self.since);
+        self.send(client, FromCoordinator::Welcome { computation, peers, since });
+    }
+
+    /// A computation begins, or comes back: what its processes said to each other before is not known.
+    fn begin_anew(&mut self) {
+        let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
+        self.since = clock.as_nanos().try_into().unwrap_or(u64::MAX);
+        self.names = Names::new();
     }
 
     /// Whether a process that has lost its coordinator belongs to another computation than those that are here.

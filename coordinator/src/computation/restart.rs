@@ -53,6 +53,21 @@ impl Restart {
         self.restarters.clone()
     }
 
+    /// The generation that is restarted.
+    pub(super) fn generation(&self) -> u64 {
+        self.generation
+    }
+
+    /// Whether all processes are there.
+    pub(super) fn is_complete(&self) -> bool {
+        self.members.len() == self.expected as usize
+    }
+
+    /// Each process, and whether its RESTART hooks are behind it.
+    pub(super) fn progress_of_hooks(&self) -> BTreeMap<ClientId, bool> {
+        self.members.iter().map(|(client, part)| (*client, *part == Part::Resumed)).collect()
+    }
+
     fn is(&self, computation: ComputationId, generation: u64) -> bool {
         self.computation == computation && self.generation == generation
     }
@@ -73,12 +88,12 @@ impl Computation {
         if processes == 0 {
             return self.refuse(client, "a restart of no processes was announced");
         }
-        let welcome = FromCoordinator::Welcome { computation, peers: processes };
+        let welcome = |since| FromCoordinator::Welcome { computation, peers: processes, since };
         match &mut self.activity {
             Activity::Restart(restart) if restart.is(computation, generation) && restart.expected == processes => {
                 restart.restarters.push(client);
                 restart.heard(now);
-                return self.send(client, welcome);
+                return self.send(client, welcome(self.since));
             }
             // An attempt that ended before any process came back does not stand in the way of the next.
             Activity::Restart(restart) if restart.restarters.is_empty() && restart.members.is_empty() => {}
@@ -105,6 +120,8 @@ impl Computation {
         self.journal.note(format_args!("restart of {processes} processes from generation {generation}"));
         self.linger = None;
         self.id = Some(computation);
+        self.begin_anew();
+        self.meetings.begin();
         self.last_generation = generation;
         self.committed = generation;
         self.asked_interval = 0;
@@ -117,7 +134,7 @@ impl Computation {
             members: BTreeMap::new(),
             last_news: now,
         });
-        self.send(client, welcome);
+        self.send(client, welcome(self.since));
     }
 
     pub(super) fn join_restarted(
@@ -163,10 +180,8 @@ impl Computation {
             _ => return,
         };
         *part = next;
-        let all =
-            restart.members.len() == restart.expected as usize && restart.members.values().all(|part| *part == next);
-        if !all {
-            return;
+        if !restart.is_complete() || !restart.members.values().all(|part| *part == next) {
+            return self.check_meetings(now);
         }
         let processes = restart.expected;
         let neighbours = Vec::new();
@@ -175,6 +190,7 @@ impl Computation {
             self.counts.restarted += 1;
             self.journal.note(format_args!("all {} processes are back", self.workers.len()));
             if let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) {
+                self.meetings.restored(restart.generation, restart.members.keys().copied());
                 for restarter in restart.restarters {
                     self.send(restarter, FromCoordinator::Restarted);
                 }
@@ -212,8 +228,9 @@ impl Computation {
         self.abort_restart(&reason, now);
     }
 
-    fn abort_restart(&mut self, reason: &str, now: Instant) {
+    pub(super) fn abort_restart(&mut self, reason: &str, now: Instant) {
         let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
+        self.end_meetings(reason);
         self.journal.warn(format_args!("the restart failed: {reason}"));
         for restarter in restart.restarters {
             self.refuse(restarter, reason);

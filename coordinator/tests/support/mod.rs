@@ -8,6 +8,7 @@ use dmtcp_protocol::manifest;
 use dmtcp_protocol::message::{
     Barrier, Command as Ask, ComputationId, FromClient, FromCoordinator, Join, Outcome, Status, Written,
 };
+use dmtcp_protocol::names::{Answer, Operation, Scope};
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, ExitStatus, Stdio};
 use std::time::{Duration, Instant};
@@ -173,7 +174,7 @@ impl Worker {
 
     pub fn welcome(&mut self) -> u32 {
         match self.next() {
-            FromCoordinator::Welcome { computation, peers } => {
+            FromCoordinator::Welcome { computation, peers, .. } => {
                 self.computation = computation;
                 peers
             }
@@ -256,8 +257,41 @@ impl Worker {
         }
     }
 
+    /// Comes to a barrier of a plugin's.
+    pub fn meet(&mut self, ticket: u32, generation: u64, name: &str, scope: Scope) {
+        self.send(FromClient::Meet { ticket, generation, name: name.into(), scope });
+    }
+
+    /// The answer to a barrier: why it failed, if it did.
+    pub fn met(&mut self, expected: u32) -> Option<String> {
+        match self.next() {
+            FromCoordinator::Met { ticket, failure } if ticket == expected => failure,
+            other => panic!("no answer to barrier {expected}: {other:?}"),
+        }
+    }
+
+    pub fn share(&mut self, database: &str, key: &str, operation: Operation) -> Answer {
+        work_on_name(&mut self.connection, self.computation, database, key, operation)
+    }
+
     pub fn sync(&mut self, generation: u64) {
         self.send(FromClient::Synced { generation });
+    }
+}
+
+/// Works on a value of a computation.
+pub fn work_on_name(
+    connection: &mut Connection,
+    computation: ComputationId,
+    database: &str,
+    key: &str,
+    operation: Operation,
+) -> Answer {
+    let (database, key) = (database.into(), key.into());
+    connection.send(&FromClient::Name { ticket: 7, computation, database, key, operation }).unwrap();
+    match connection.recv(LIMIT, "an answer").unwrap() {
+        FromCoordinator::Named { ticket: 7, answer } => answer,
+        other => panic!("no answer: {other:?}"),
     }
 }
 

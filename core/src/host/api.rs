@@ -1,6 +1,6 @@
 //! The functions that the core hands to plugins: [`CoreApi`].
 
-use super::{description, services};
+use super::{description, exchange, services};
 use crate::{capture, interface, life, log, threads};
 use dmtcp_plugin_api::abi::{CoreApi, MappingView};
 use dmtcp_plugin_api::core::Level;
@@ -29,10 +29,12 @@ pub static API: CoreApi = CoreApi {
     tell,
     generation,
     set_checkpoint_directory,
+    name: exchange::name,
+    meet: exchange::meet,
 };
 
 /// Bytes that a plugin passed.
-fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+pub fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     if length == 0 {
         return &[];
     }
@@ -40,7 +42,7 @@ fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     unsafe { std::slice::from_raw_parts(start, length) }
 }
 
-fn string(start: *const u8, length: usize) -> String {
+pub fn string(start: *const u8, length: usize) -> String {
     String::from_utf8_lossy(bytes(start, length)).into_owned()
 }
 

@@ -2,6 +2,7 @@
 
 pub mod api;
 pub mod description;
+pub mod exchange;
 mod services;
 pub mod wiring;
 

@@ -5,6 +5,7 @@
 
 use super::news::{self, Snapshot};
 use super::{NOT_PRESENT, PRESENT, hold};
+use crate::life::errand::{self, Errand, Reply};
 use crate::life::{self, alone, link::Link};
 use crate::{log, signal};
 use dmtcp_plugin_api::sys;
@@ -31,24 +32,60 @@ fn ask(command: Command) -> Option<Outcome> {
             _ => None,
         };
     }
-    hold::hold();
-    let mask = signal::set_mask(life::CHECKPOINT_THREAD_MASK);
-    let outcome = exchange(standing, command);
-    signal::set_mask(mask);
-    hold::release();
-    outcome
+    converse(standing, &FromClient::Command(command), |message| match message {
+        FromCoordinator::Outcome(outcome) => Some(outcome),
+        _ => None,
+    })
 }
 
-fn exchange(standing: &news::Standing, command: Command) -> Option<Outcome> {
-    let mut link = Link::open(&standing.host, standing.port, &standing.key).ok()?;
-    link.send(&FromClient::Command(command)).ok()?;
-    loop {
-        match link.receive(ANSWER_LIMIT) {
-            Ok(FromCoordinator::Outcome(outcome)) => return Some(outcome),
-            Ok(FromCoordinator::Refused { .. }) | Err(_) => return None,
-            Ok(_) => {}
-        }
+/// Does an errand of a thread of the program.
+pub fn run_errand(errand: Errand) -> Reply {
+    let (database, key, operation) = match errand {
+        Errand::Meet { name, .. } => return Err(errand::not_now(&name)),
+        Errand::Name { database, key, operation } => (database, key, operation),
+    };
+    let Some(standing) = news::standing() else { return Err("the process is not a member of a computation".into()) };
+    if alone::is_alone() {
+        return Ok(undisturbed(|| errand::run_alone(Errand::Name { database, key, operation })));
     }
+    let request = FromClient::Name { ticket: 0, computation: standing.computation, database, key, operation };
+    let answer = converse(standing, &request, |message| match message {
+        FromCoordinator::Named { answer, .. } => Some(answer),
+        _ => None,
+    });
+    answer.map(Some).ok_or_else(|| "the coordinator cannot be reached, or does not answer".into())
+}
+
+/// Runs something that no checkpoint cuts and no handler of the program's leaves.
+pub fn undisturbed<R>(run: impl FnOnce() -> R) -> R {
+    hold::hold();
+    let mask = signal::set_mask(life::CHECKPOINT_THREAD_MASK);
+    let result = run();
+    signal::set_mask(mask);
+    hold::release();
+    result
+}
+
+/// Says one thing to the coordinator and waits for the message that answers it.
+fn converse<R>(
+    standing: &news::Standing,
+    message: &FromClient,
+    answer: impl Fn(FromCoordinator) -> Option<R>,
+) -> Option<R> {
+    undisturbed(|| {
+        let mut link = Link::open(&standing.host, standing.port, &standing.key).ok()?;
+        link.send(message).ok()?;
+        loop {
+            match link.receive(ANSWER_LIMIT) {
+                Ok(FromCoordinator::Refused { .. }) | Err(_) => return None,
+                Ok(message) => {
+                    if let Some(answer) = answer(message) {
+                        return Some(answer);
+                    }
+                }
+            }
+        }
+    })
 }
 
 /// What has become of a checkpoint that was asked for when things stood like this.

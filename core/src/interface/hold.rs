@@ -10,7 +10,7 @@
 //! another one. A fork's child keeps the holds of the thread that forked, and no others.
 
 use crate::life::{self, worker::Worker};
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{arena, sys};
 use dmtcp_protocol::message::FromCoordinator;
 use std::cell::Cell;
 use std::ffi::c_int;
@@ -41,7 +41,7 @@ pub fn hold() {
         let word = WORD.load(Ordering::Acquire);
         let waits = word & CLOSED != 0 || (word & WANTED != 0 && depth == 0);
         // Hooks run while the rest is stopped: for them there is nothing to wait for.
-        if waits && !super::hooks::is_hook_thread() {
+        if waits && !super::hooks::is_hook_thread() && !arena::on_checkpoint_stack() {
             let _ = sys::futex_wait(WORD.as_ptr(), word, None);
         } else if WORD.compare_exchange(word, word + 1, Ordering::AcqRel, Ordering::Relaxed).is_ok() {
             DEPTH.set(depth + 1);

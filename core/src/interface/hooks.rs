@@ -13,11 +13,12 @@
 //! their order.
 
 use super::{locks, plugins};
+use crate::life::errand::{self, Errand, Reply};
 use crate::{config, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
 use std::ffi::c_void;
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 /// How long the hooks of one event may take, in nanoseconds.
 const LIMIT: u64 = 30_000_000_000;
@@ -36,11 +37,24 @@ const STOPS: u32 = 200;
 const STREAMS: u32 = 20;
 /// In [`DUE`]: the locks are to be tried.
 const TRY: u32 = 1 << 31;
+/// In [`DUE`]: a hook has an errand for the checkpoint thread.
+const LETTER: u32 = 1 << 30;
 
 /// Whether the last try found all streams unlocked.
 static STREAMS_FREE: AtomicU32 = AtomicU32::new(0);
 /// Futex word: a bit for each event whose hooks have not run yet, by its number.
 static DUE: AtomicU32 = AtomicU32::new(0);
+
+/// An errand of a hook's, on the hook thread's stack.
+struct Letter {
+    errand: Option<Errand>,
+    reply: Option<Reply>,
+    /// Futex word: 1 once the reply is there.
+    answered: AtomicU32,
+}
+
+/// The letter that nobody has taken yet.
+static LETTERBOX: AtomicPtr<Letter> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Starts the thread.
 pub fn start() -> Result<(), String> {
@@ -56,6 +70,7 @@ pub fn start() -> Result<(), String> {
 /// In a fork's child: the thread is not there. True: it was in the parent.
 pub fn after_fork() -> bool {
     DUE.store(0, Ordering::Release);
+    LETTERBOX.store(std::ptr::null_mut(), Ordering::Release);
     THREAD.swap(0, Ordering::AcqRel) != 0
 }
 
@@ -125,13 +140,59 @@ pub fn stop(signal: i32) -> Result<(), String> {
     ))
 }
 
-/// Waits until none of these bits is due; false: the time is up.
-fn wait(bits: u32, limit: u64) -> bool {
+/// Hook thread: has the checkpoint thread do an errand.
+pub fn send(errand: Errand) -> Reply {
+    let mut letter = Letter { errand: Some(errand), reply: None, answered: AtomicU32::new(0) };
+    let address = &raw mut letter;
+    LETTERBOX.store(address, Ordering::Release);
+    DUE.fetch_or(LETTER, Ordering::AcqRel);
+    sys::futex_wake(DUE.as_ptr());
     let start = sys::clock(libc::CLOCK_MONOTONIC);
+    loop {
+        // SAFETY: the letter is this function's; whoever took it out of the box writes its fields before `answered`.
+        let answered = unsafe { &(*address).answered };
+        if answered.load(Ordering::Acquire) != 0 {
+            // SAFETY: as above; it is nobody else's any more.
+            return unsafe { (*address).reply.take() }.unwrap_or_else(|| Err("there was no reply".into()));
+        }
+        let late = sys::clock(libc::CLOCK_MONOTONIC) - start > LIMIT;
+        let untaken = || {
+            let null = std::ptr::null_mut();
+            LETTERBOX.compare_exchange(address, null, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+        };
+        if late && untaken() {
+            finish(LETTER);
+            return Err("the hook is late: the checkpoint thread does not wait for it any more".into());
+        }
+        let _ = sys::futex_wait(answered.as_ptr(), 0, Some(LIMIT));
+    }
+}
+
+/// Checkpoint thread: does the errand that a hook has, if there is one.
+fn answer_letter() -> bool {
+    let address = LETTERBOX.swap(std::ptr::null_mut(), Ordering::AcqRel);
+    // SAFETY: the hook thread keeps the letter where it is until it is answered, and does not touch it meanwhile.
+    let Some(letter) = (unsafe { address.as_mut() }) else { return false };
+    letter.reply = letter.errand.take().map(errand::run);
+    finish(LETTER);
+    let word = letter.answered.as_ptr();
+    letter.answered.store(1, Ordering::Release);
+    // From here on the letter may be gone; waking looks at the address only.
+    sys::futex_wake(word);
+    true
+}
+
+/// Waits until none of these bits is due; false: the time is up. Errands of hooks take no time.
+fn wait(bits: u32, limit: u64) -> bool {
+    let mut start = sys::clock(libc::CLOCK_MONOTONIC);
     loop {
         let due = DUE.load(Ordering::Acquire);
         if due & bits == 0 {
             return true;
+        }
+        if due & LETTER != 0 && answer_letter() {
+            start = sys::clock(libc::CLOCK_MONOTONIC);
+            continue;
         }
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
         if passed >= limit {

@@ -3,8 +3,8 @@
 //! The original's id is (hash of the host's name, time, pid, generation). Ours are random numbers of 128 bits, kept over
 //! restarts; they fill the first two fields. What programs do with ids works: they are unique, comparable and printable.
 
-use super::{files, news};
-use crate::life::checkpoint;
+use super::{application, files, news};
+use crate::life::{checkpoint, link};
 use std::ffi::{c_char, c_int};
 
 /// `DmtcpUniqueProcessId`.
@@ -46,6 +46,25 @@ pub extern "C" fn dmtcp_get_coord_id() -> UniqueId {
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |hash, byte| (hash ^ u64::from(byte)).wrapping_mul(0x100_0000_01b3));
     UniqueId { host: hash, time: u64::from(standing.port), pid: 0, generation: 0 }
+}
+
+/// When the computation began, or was restarted: nanoseconds since 1970 on the coordinator's clock. 0: no computation.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_get_coordinator_timestamp() -> u64 {
+    news::standing().map_or(0, |s| s.since)
+}
+
+/// IPv4 address of this machine as others see it, as `struct in_addr`.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_get_local_ip_addr(into: *mut u32) {
+    let address = match news::standing() {
+        Some(standing) => application::undisturbed(|| link::own_address(&standing.host)),
+        None => std::net::Ipv4Addr::LOCALHOST,
+    };
+    if !into.is_null() {
+        // SAFETY: the interface demands null or a valid pointer. The bytes are in the order of the network.
+        unsafe { into.write_unaligned(u32::from_ne_bytes(address.octets())) };
+    }
 }
 
 /// 1: the ids are of one process.

@@ -5,9 +5,11 @@
 //! | [`application`] | a checkpoint that the program itself asks for; how things stand |
 //! | [`hold`] | sections of the program that no checkpoint cuts |
 //! | [`news`] | what the checkpoint thread lets the other threads know |
-//! | [`plugins`] | C plugins: registration, events in their order, barriers |
+//! | [`plugins`] | C plugins: registration, events in their order |
+//! | [`names`] | what processes tell each other: values and barriers |
 //! | [`hooks`] | the thread that hooks of C plugins run on |
 //! | [`locks`] | whether hooks can use libc while the program is stopped |
+//! | [`mutex`] | locks for plugins |
 //! | [`files`] | names of directories, images and the program |
 //! | [`identity`] | ids of process, computation, coordinator |
 //! | [`settings`] | what the launch decided; the environment of the restart; what is ours among descriptors and pids |
@@ -23,6 +25,8 @@ pub mod hold;
 pub mod hooks;
 mod identity;
 mod locks;
+mod mutex;
+pub mod names;
 pub mod news;
 pub mod plugins;
 mod settings;

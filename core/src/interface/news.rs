@@ -27,12 +27,13 @@ pub struct Standing {
     pub computation_text: std::ffi::CString,
     /// Identity of the process.
     pub process: u128,
+    /// When the computation began, or was restarted: nanoseconds since 1970.
+    pub since: u64,
 }
 
 static STANDING: AtomicPtr<Standing> = AtomicPtr::new(std::ptr::null_mut());
 static NEWS: AtomicU32 = AtomicU32::new(0);
 static JOINS: AtomicU32 = AtomicU32::new(0);
-static PEERS: AtomicU32 = AtomicU32::new(0);
 static CHECKPOINTS: AtomicU32 = AtomicU32::new(0);
 static RESTARTS: AtomicU32 = AtomicU32::new(0);
 static CAPTURED: AtomicU64 = AtomicU64::new(0);
@@ -86,11 +87,6 @@ pub fn standing() -> Option<&'static Standing> {
     unsafe { STANDING.load(Ordering::Acquire).as_ref() }
 }
 
-/// How many processes the computation had when last heard.
-pub fn peers() -> u32 {
-    PEERS.load(Ordering::Acquire)
-}
-
 /// Whether a checkpoint was asked for and the program has not gone on after it.
 pub fn is_pending() -> bool {
     PENDING.load(Ordering::Acquire) != 0
@@ -110,11 +106,11 @@ pub fn joined(worker: &Worker) {
         computation: worker.computation,
         computation_text: std::ffi::CString::new(worker.computation.to_string()).unwrap_or_default(),
         process: worker.process,
+        since: worker.since,
     };
     // Leaked: another thread may be reading the one before.
     STANDING.store(Box::leak(Box::new(standing)), Ordering::Release);
     super::files::publish_directory(&worker.checkpoint_dir);
-    PEERS.store(worker.peers, Ordering::Release);
     JOINS.fetch_add(1, Ordering::AcqRel);
     tell();
 }
@@ -124,7 +120,6 @@ pub fn heard(message: &FromCoordinator) {
     match message {
         FromCoordinator::Committed { generation, .. } => COMMITTED.store(*generation, Ordering::Release),
         FromCoordinator::Abort { generation, .. } => ABORTED.store(*generation, Ordering::Release),
-        FromCoordinator::Welcome { peers, .. } => PEERS.store(*peers, Ordering::Release),
         _ => return,
     }
     tell();

@@ -1,12 +1,12 @@
-//! Plugins with the original's C interface: registration, events in their order, barriers.
+//! Plugins with the original's C interface: registration, events in their order.
 //!
 //! Such a plugin is a library in LD_PRELOAD, behind all plugins of stubs, that exports `dmtcp_initialize_plugin`. Ours is
 //! called first; each registers its descriptor and calls the next one, found by RTLD_NEXT. Events go forward over the list
 //! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
 
-use super::{hooks, news, text};
+use super::{hooks, text};
 use crate::host::description;
-use crate::{config, life, log};
+use crate::{life, log};
 use dmtcp_plugin_api::abi::Event;
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_void};
@@ -150,27 +150,5 @@ pub fn event(event: Event) {
         description::with(|d| d.failure.get_or_insert(reason).len());
     } else {
         log::tell(&reason);
-    }
-}
-
-/// All processes wait for each other here, each hook in its own process.
-#[unsafe(no_mangle)]
-pub extern "C" fn dmtcp_global_barrier(barrier: *const c_char) {
-    pass_alone(barrier);
-}
-
-/// As `dmtcp_global_barrier`, for the processes of one host.
-#[unsafe(no_mangle)]
-pub extern "C" fn dmtcp_local_barrier(barrier: *const c_char) {
-    pass_alone(barrier);
-}
-
-/// A single process has nobody to wait for. Named barriers between processes are not in this version.
-fn pass_alone(barrier: *const c_char) {
-    if news::peers() > 1 && config::config().is_some() {
-        let name = String::from_utf8_lossy(text(barrier).unwrap_or_default()).into_owned();
-        log::tell(&format!(
-            "barrier '{name}' of a plugin was passed at once: named barriers do not wait for other processes yet"
-        ));
     }
 }

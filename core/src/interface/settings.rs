@@ -9,6 +9,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 
 /// Longest value that the original gives.
 const LONGEST: usize = 122_880;
+/// What dmtcp_restart looks at.
+const SKIP_TRUNCATE: &str = "DMTCP_SKIP_TRUNCATE_FILE_AT_RESTART";
 const NOT_FOUND: c_int = -1;
 const TOO_LONG: c_int = -2;
 const BUFFER_TOO_SMALL: c_int = -3;
@@ -75,6 +77,13 @@ pub extern "C" fn dmtcp_allow_overwrite_with_ckpted_files() -> c_int {
     is_set(dmtcp_protocol::env::ALLOW_OVERWRITE)
 }
 
+/// 1: the restart was asked by DMTCP_SKIP_TRUNCATE_FILE_AT_RESTART not to cut files back to the length that they had.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_skip_truncate_file_at_restart(_path: *const c_char) -> c_int {
+    let value = restore::environment(SKIP_TRUNCATE.as_bytes());
+    c_int::from(value.is_some_and(|value| !value.is_empty() && value != b"0"))
+}
+
 /// 0: no descriptor of ours is in the program's table.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_is_protected_fd(_number: c_int) -> c_int {
@@ -91,6 +100,12 @@ pub extern "C" fn dmtcp_protected_environ_fd() -> c_int {
     -1
 }
 
+/// -1: there is no log of calls to read.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_get_readlog_fd() -> c_int {
+    -1
+}
+
 /// The pid that the program knows: the kernel's.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_pid_real_to_virtual(pid: c_int) -> c_int {
@@ -101,6 +116,18 @@ pub extern "C" fn dmtcp_pid_real_to_virtual(pid: c_int) -> c_int {
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_pid_virtual_to_real(pid: c_int) -> c_int {
     pid
+}
+
+/// `dmtcp_pid_real_to_virtual` by the name that it had in interface 3.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_real_to_virtual_pid(pid: c_int) -> c_int {
+    dmtcp_pid_real_to_virtual(pid)
+}
+
+/// `dmtcp_pid_virtual_to_real` by the name that it had in interface 3.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_virtual_to_real_pid(pid: c_int) -> c_int {
+    dmtcp_pid_virtual_to_real(pid)
 }
 
 /// A line of `dmtcp_add_to_ckpt_header`. The list only grows.

@@ -41,15 +41,17 @@ pub unsafe extern "C" fn dmtcp_dlvsym(
     core::arch::naked_asm!("jmp qword ptr [rip + {function}@GOTPCREL]", function = sym dlvsym)
 }
 
-/// What [`dmtcp_dlsym_lib`] looks for, and what it has found.
+/// The first loaded library whose path contains a text.
 struct Search<'a> {
     part: &'a [u8],
     found: Option<CString>,
+    /// What its addresses are relative to.
+    base: u64,
 }
 
 extern "C" fn look(info: *const libc::dl_phdr_info, _: usize, data: *mut c_void) -> c_int {
-    // SAFETY: libc passes a valid entry, and `data` is the search that `dmtcp_dlsym_lib` passed.
-    let (name, search) = unsafe { ((*info).dlpi_name, &mut *data.cast::<Search<'_>>()) };
+    // SAFETY: libc passes a valid entry, and `data` is the search that `search` passed.
+    let (name, base, search) = unsafe { ((*info).dlpi_name, (*info).dlpi_addr, &mut *data.cast::<Search<'_>>()) };
     if name.is_null() {
         return 0;
     }
@@ -58,23 +60,37 @@ extern "C" fn look(info: *const libc::dl_phdr_info, _: usize, data: *mut c_void)
     let hit = name.to_bytes().windows(search.part.len()).any(|window| window == search.part);
     if hit {
         search.found = Some(name.to_owned());
+        search.base = base;
     }
     c_int::from(hit)
+}
+
+/// The address of a symbol in the library whose path contains a text, and what the library's addresses are relative to.
+fn search(library: *const c_char, symbol: *const c_char) -> Option<(*mut c_void, u64)> {
+    let part = super::text(library).filter(|part| !part.is_empty())?;
+    super::hold::hold();
+    let mut search = Search { part, found: None, base: 0 };
+    // SAFETY: the callback gets the search, which outlives the call. RTLD_NOLOAD only looks for what is loaded.
+    let found = unsafe {
+        dl_iterate_phdr(look, (&raw mut search).cast());
+        let null = std::ptr::null_mut();
+        let handle = search.found.as_ref().map_or(null, |n| dlopen(n.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD));
+        if handle.is_null() { null } else { dlsym(handle, symbol) }
+    };
+    let base = search.base;
+    drop(search);
+    super::hold::release();
+    (!found.is_null()).then_some((found, base))
 }
 
 /// A symbol of the first loaded library whose path contains a text; null: there is none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_dlsym_lib(library: *const c_char, symbol: *const c_char) -> *mut c_void {
-    let null = std::ptr::null_mut();
-    let Some(part) = super::text(library).filter(|part| !part.is_empty()) else { return null };
-    super::hold::hold();
-    let mut search = Search { part, found: None };
-    // SAFETY: the callback gets the search, which outlives the call. RTLD_NOLOAD only looks for what is loaded.
-    let found = unsafe {
-        dl_iterate_phdr(look, (&raw mut search).cast());
-        let handle = search.found.as_ref().map_or(null, |n| dlopen(n.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD));
-        if handle.is_null() { null } else { dlsym(handle, symbol) }
-    };
-    super::hold::release();
-    found
+    search(library, symbol).map_or(std::ptr::null_mut(), |(found, _)| found)
+}
+
+/// The same as a distance from where the library is loaded; 0: there is none.
+#[unsafe(no_mangle)]
+pub extern "C" fn dmtcp_dlsym_lib_fnc_offset(library: *const c_char, symbol: *const c_char) -> u64 {
+    search(library, symbol).map_or(0, |(found, base)| (found as u64).wrapping_sub(base))
 }

@@ -94,6 +94,7 @@ pub extern "C" fn in_child() {
     crate::host::event(Event::AtforkChild, std::ptr::null_mut());
     MEMBER.store(0, Ordering::Release);
     interface::hold::after_fork();
+    super::errand::after_fork();
     let has_hooks = interface::hooks::after_fork();
     if page == 0 {
         return;

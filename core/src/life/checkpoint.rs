@@ -42,14 +42,11 @@ pub fn context() -> *mut Context {
     &raw mut CONTEXT
 }
 
-fn no_event(event: Event) {
-    host::event(event, std::ptr::null_mut());
-}
-
 /// Takes part in a generation.
 pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     interface::news::asked();
-    no_event(Event::PreSuspend);
+    worker.underway = generation;
+    worker.event(Event::PreSuspend);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     if let Err(reason) = interface::hold::close(worker, generation) {
         go_on(false);
@@ -108,9 +105,14 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         Err((reason, path)) => Err((reason, path, false)),
         Ok(Step::Restarted) => return Outcome::Restarted,
     };
-    no_event(Event::Resume);
+    if passed.is_err() {
+        // The others are told afterwards, or know; nobody comes to a barrier any more.
+        worker.underway = 0;
+    }
+    worker.event(Event::Resume);
     go_on(passed.is_ok());
-    no_event(Event::Running);
+    worker.event(Event::Running);
+    worker.underway = 0;
     let synced = passed.and_then(|(file, message, child)| {
         let result = match child {
             Some(child) => child.wait(worker, generation),
@@ -186,7 +188,7 @@ fn describe_and_write(
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     description::begin();
     description::with(|d| d.unsupported = outside);
-    no_event(Event::PreCheckpoint);
+    worker.event(Event::PreCheckpoint);
     let mut described = description::finish();
     if let Some(directory) = interface::files::directory() {
         worker.checkpoint_dir = directory.to_string_lossy().into_owned();

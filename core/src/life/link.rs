@@ -52,6 +52,42 @@ fn sockaddr(address: &SocketAddr) -> ([u8; 28], usize) {
     }
 }
 
+/// IPv4 address of this end of a socket, if it has one that others can reach.
+fn own_end(socket: &Fd) -> Option<Ipv4Addr> {
+    let mut bytes = [0u8; 28];
+    let mut length = bytes.len() as u32;
+    // SAFETY: the kernel writes at most `length` bytes of an address.
+    let named = unsafe {
+        let args = [socket.number() as usize, bytes.as_mut_ptr() as usize, (&raw mut length) as usize, 0, 0, 0];
+        sys::call(libc::SYS_getsockname as i32, args)
+    };
+    let family = i32::from(u16::from_ne_bytes([bytes[0], bytes[1]]));
+    let address = Ipv4Addr::new(bytes[4], bytes[5], bytes[6], bytes[7]);
+    (named.is_ok() && family == libc::AF_INET && !address.is_loopback() && !address.is_unspecified()).then_some(address)
+}
+
+/// IPv4 address of this machine as others see it: the one that a packet to a coordinator elsewhere, or to the world, would
+/// be sent from (none is sent), else the loopback. On a thread that has undisturbed use of a descriptor.
+pub fn own_address(coordinator: &str) -> Ipv4Addr {
+    // An address that is kept for documentation: nobody has it.
+    let world = Ipv4Addr::new(192, 0, 2, 1);
+    let elsewhere = address(coordinator, 0).ok().map(|a| a.ip()).filter(|ip| ip.is_ipv4() && !ip.is_loopback());
+    let by_route = |to: IpAddr| {
+        let (bytes, length) = sockaddr(&SocketAddr::new(to, 9));
+        let kind = libc::SOCK_DGRAM | libc::SOCK_CLOEXEC;
+        // SAFETY: the address is valid for its length. Connecting a datagram socket sends nothing.
+        let socket = unsafe {
+            let number =
+                sys::call(libc::SYS_socket as i32, [libc::AF_INET as usize, kind as usize, 0, 0, 0, 0]).ok()?;
+            let socket = Fd::own(number as i32);
+            sys::call(libc::SYS_connect as i32, [number, bytes.as_ptr() as usize, length, 0, 0, 0]).ok()?;
+            socket
+        };
+        own_end(&socket)
+    };
+    elsewhere.and_then(by_route).or_else(|| by_route(IpAddr::V4(world))).unwrap_or(Ipv4Addr::LOCALHOST)
+}
+
 /// A random number that nobody can foresee.
 pub fn random<const N: usize>() -> [u8; N] {
     let mut out = [0u8; N];

@@ -12,6 +12,7 @@ pub mod birth;
 pub mod checkpoint;
 mod context;
 pub mod descriptors;
+pub mod errand;
 pub mod exec;
 pub mod link;
 pub mod refusal;

@@ -135,6 +135,7 @@ pub fn rejoin(worker: &mut Worker) {
         // The number belongs to no connection of ours any more.
         std::mem::forget(stale);
     }
+    worker.deferred.clear();
     if let Err(reason) = try_rejoin(worker) {
         log::tell(&format!("the process could not be restarted: {reason}"));
         exit(dmtcp_protocol::env::FAILURE);
@@ -170,12 +171,14 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Restarted });
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;
     super::refusal::begin()?;
-    host::event(Event::Restart, std::ptr::null_mut());
+    worker.underway = generation;
+    worker.event(Event::Restart);
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     interface::news::restarted();
     interface::hold::open();
     threads::release();
-    host::event(Event::Running, std::ptr::null_mut());
+    worker.event(Event::Running);
+    worker.underway = 0;
     Ok(())
 }

@@ -2,14 +2,16 @@
 
 use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
-use super::{alone, birth, descriptors, exit, restore};
+use super::{alone, birth, descriptors, errand, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
-use crate::{config, interface, log};
+use crate::{config, host, interface, log};
 use dmtcp_image::codec::Method;
 use dmtcp_image::{PAGE, write};
+use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::{proc_files, sys};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join};
+use std::collections::VecDeque;
 
 /// Between two tries to reach a coordinator again, in nanoseconds.
 const RETRY: u64 = 1_000_000_000;
@@ -20,6 +22,14 @@ const WELCOME_LIMIT: i32 = 600_000;
 pub struct Worker {
     /// The connection; `None` while no coordinator is there.
     pub link: Option<Link>,
+    /// Messages that came while the answer to an errand was waited for.
+    pub deferred: VecDeque<FromCoordinator>,
+    /// The generation that hooks take part in; 0: none.
+    pub underway: u64,
+    /// Number of the last errand.
+    pub ticket: u32,
+    /// When the computation began, or was restarted: nanoseconds since 1970.
+    pub since: u64,
     /// The computation.
     pub computation: ComputationId,
     /// How many processes it had when last heard.
@@ -89,6 +99,10 @@ impl Worker {
         slot.set_state(State::Parked);
         let mut worker = Self {
             link: None,
+            deferred: VecDeque::new(),
+            underway: 0,
+            ticket: 0,
+            since: 0,
             computation: ComputationId::default(),
             peers: 0,
             generation: 0,
@@ -117,6 +131,7 @@ impl Worker {
         alone::set(true);
         self.computation = ComputationId(u128::from_le_bytes(link::random()));
         self.peers = 1;
+        self.since = sys::clock(libc::CLOCK_REALTIME);
         interface::news::joined(self);
     }
 
@@ -139,9 +154,11 @@ impl Worker {
         let gone = "the coordinator closed the connection instead of admitting this process".to_owned();
         link.send(&FromClient::Join(join)).map_err(|_| gone.clone())?;
         match link.receive(WELCOME_LIMIT) {
-            Ok(FromCoordinator::Welcome { computation, peers }) => {
+            Ok(FromCoordinator::Welcome { computation, peers, since }) => {
                 self.computation = computation;
                 self.peers = peers;
+                self.since = since;
+                self.deferred.clear();
                 self.link = Some(link);
                 interface::news::joined(self);
                 Ok(())
@@ -163,16 +180,23 @@ impl Worker {
 
     /// Waits for the next message; `limit` in milliseconds, negative: for ever.
     pub fn receive(&mut self, limit: i32) -> Result<FromCoordinator, Silence> {
-        let Some(link) = &mut self.link else {
-            return Err(if alone::is_alone() { Silence::TimeOut } else { Silence::Gone });
+        let message = match (self.deferred.pop_front(), &mut self.link) {
+            (Some(message), _) => Ok(message),
+            (None, Some(link)) => link.receive(limit),
+            (None, None) if alone::is_alone() => Err(Silence::TimeOut),
+            (None, None) => Err(Silence::Gone),
         };
-        let message = link.receive(limit);
         match &message {
             Ok(message) => interface::news::heard(message),
             Err(Silence::Gone) => self.link = None,
             Err(Silence::TimeOut) => {}
         }
         message
+    }
+
+    /// Runs the hooks of an event; they may have errands.
+    pub fn event(&mut self, event: Event) {
+        errand::lend(self, || host::event(event, std::ptr::null_mut()));
     }
 
     /// Waits until all have come to a barrier. The error says why the generation is not to be.
@@ -187,7 +211,7 @@ impl Worker {
                 {
                     self.peers = processes;
                     if barrier == Barrier::Suspended {
-                        crate::host::description::set_neighbours(neighbours);
+                        host::description::set_neighbours(neighbours);
                     }
                     return Ok(());
                 }
