@@ -60,6 +60,12 @@ pub const FORKED_CHECKPOINT: &str = "DMTCP_FORKED_CHECKPOINT";
 pub const CKPT_OPEN_FILES: &str = "DMTCP_CKPT_OPEN_FILES";
 /// `1`: a file out of the image may replace one that exists.
 pub const ALLOW_OVERWRITE: &str = "DMTCP_ALLOW_OVERWRITE_WITH_CKPTED_FILES";
+/// The stage, 1 to 7, that a restart pauses at for a debugger.
+pub const RESTART_PAUSE: &str = "DMTCP_RESTART_PAUSE";
+/// `1`: dmtcp_restart starts gdb on the process that it has brought back.
+pub const GDB_ATTACH_ON_RESTART: &str = "DMTCP_GDB_ATTACH_ON_RESTART";
+/// What a debugger does to let a paused restart go on.
+pub const RESTART_GO_ON: &str = "\"dmtcp-continue\" of dmtcp.py, or by \"set language c\", \"set var *(int *)&dmtcp_restart_pause = 0\" and \"detach\"";
 /// Exit code of our own failures, instead of [`FAILURE`].
 pub const FAIL_RC: &str = "DMTCP_FAIL_RC";
 /// Set to anything but `0`: a failure of ours aborts, so that there is a core file. The second name is an old one.

@@ -9,6 +9,8 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
 
+mod diff;
+
 /// Shows what is in checkpoint images.
 #[derive(Parser, Debug)]
 #[command(name = "dmtcp_inspect", version)]
@@ -22,6 +24,9 @@ pub struct Options {
     /// Read everything and compare it with its checksums
     #[arg(long)]
     pub check: bool,
+    /// What differs between two images, of one process as a rule
+    #[arg(long, conflicts_with_all = ["maps", "to_core"])]
+    pub diff: bool,
     /// Write the image uncompressed to this file, which debuggers open as a core
     #[arg(long, value_name = "FILE", conflicts_with_all = ["json", "maps"])]
     pub to_core: Option<PathBuf>,
@@ -30,14 +35,28 @@ pub struct Options {
     pub images: Vec<PathBuf>,
 }
 
-/// A file that cannot be shown.
+impl Options {
+    /// The same, with the list of mappings if nothing else is asked for.
+    pub fn or_maps(mut self) -> Self {
+        self.maps |= !(self.json || self.diff || self.check || self.to_core.is_some());
+        self
+    }
+}
+
+/// Why nothing is shown.
 #[derive(Debug, thiserror::Error)]
-#[error("{} {error}", .path.display())]
-pub struct InspectError {
-    /// The file.
-    path: PathBuf,
-    /// The rest of the sentence.
-    error: Error,
+pub enum InspectError {
+    /// A file that cannot be shown.
+    #[error("{} {error}", .path.display())]
+    Image {
+        /// The file.
+        path: PathBuf,
+        /// The rest of the sentence.
+        error: Error,
+    },
+    /// Other than two images to compare.
+    #[error("--diff compares two images, not {0}: name two")]
+    NotTwo(usize),
 }
 
 #[derive(Serialize)]
@@ -60,6 +79,13 @@ struct Thread {
     checkpoint_thread: bool,
 }
 
+impl From<&dmtcp_image::record::Thread> for Thread {
+    fn from(thread: &dmtcp_image::record::Thread) -> Self {
+        let name = String::from_utf8_lossy(&thread.name).trim_end_matches('\0').into();
+        Self { tid: thread.tid, name, checkpoint_thread: thread.role == 1 }
+    }
+}
+
 #[derive(Serialize, Default)]
 struct Kind {
     regions: usize,
@@ -70,15 +96,20 @@ struct Kind {
 /// Everything that is asked for, as text.
 pub fn run(options: &Options) -> Result<String, InspectError> {
     let mut out = String::new();
+    if options.diff {
+        let [first, second] = &options.images[..] else { return Err(InspectError::NotTwo(options.images.len())) };
+        return diff::run(first, second, options.json);
+    }
     for path in &options.images {
-        let failed = |error| InspectError { path: path.clone(), error };
+        let failed = |error| InspectError::Image { path: path.clone(), error };
         let image = Image::open(path).map_err(failed)?;
         if options.check {
             image.verify().map_err(failed)?;
         }
         if let Some(core) = &options.to_core {
             let at = |error: &Error| if matches!(error, Error::Io(_)) { core.clone() } else { path.clone() };
-            dmtcp_image::expand::expand(&image, core).map_err(|error| InspectError { path: at(&error), error })?;
+            dmtcp_image::expand::expand(&image, core)
+                .map_err(|error| InspectError::Image { path: at(&error), error })?;
         } else if options.json {
             out.push_str(&serde_json::to_string(&summary(&image)).unwrap_or_default());
             out.push('\n');
@@ -125,15 +156,10 @@ fn summary(image: &Image) -> Summary<'_> {
     for blob in &image.blobs {
         blobs.entry(&blob.plugin).or_default().insert(&blob.name, blob.length);
     }
-    let thread = |thread: &dmtcp_image::record::Thread| Thread {
-        tid: thread.tid,
-        name: String::from_utf8_lossy(&thread.name).trim_end_matches('\0').into(),
-        checkpoint_thread: thread.role == 1,
-    };
     Summary {
         image: image.path.display().to_string(),
         identity: &image.identity,
-        threads: image.threads.iter().map(thread).collect(),
+        threads: image.threads.iter().map(Thread::from).collect(),
         regions: image.regions.len(),
         mapped_bytes: image.regions.iter().map(|region| region.end - region.start).sum(),
         stored_bytes: image.stored(),
@@ -158,18 +184,19 @@ fn size(bytes: u64) -> String {
     if unit == "B" { format!("{bytes} B") } else { format!("{value:.1} {unit}") }
 }
 
+/// Addresses and protection of a region, as in /proc/PID/maps.
+fn range(region: &Region) -> String {
+    let bit = |bits: u32, letter: char| if region.prot & bits != 0 { letter } else { '-' };
+    let share = if region.kind == kind::OBJECT || region.flags & flag::SHARED != 0 { 's' } else { 'p' };
+    format!("{:08x}-{:08x} {}{}{}{share}", region.start, region.end, bit(1, 'r'), bit(2, 'w'), bit(4, 'x'))
+}
+
 fn maps(image: &Image, out: &mut String) {
     for region in &image.regions {
-        let bit = |bits: u32, letter: char| if region.prot & bits != 0 { letter } else { '-' };
-        let share = if region.kind == kind::OBJECT || region.flags & flag::SHARED != 0 { 's' } else { 'p' };
         let _ = writeln!(
             out,
-            "{:08x}-{:08x} {}{}{}{share} {:08x} {:02x}:{:02x} {:<10} {:>10} {}",
-            region.start,
-            region.end,
-            bit(1, 'r'),
-            bit(2, 'w'),
-            bit(4, 'x'),
+            "{} {:08x} {:02x}:{:02x} {:<10} {:>10} {}",
+            range(region),
             region.offset,
             region.dev_major,
             region.dev_minor,

@@ -53,6 +53,9 @@ pub struct Options {
     /// Restart images of another user, and on a processor with fewer features [env: DMTCP_DISABLE_STRICT_CHECKING]
     #[arg(long)]
     pub no_strict_checking: bool,
+    /// Pause at a stage of the restart, 1 to 7, for a debugger
+    #[arg(long, value_name = "STAGE", env = "DMTCP_RESTART_PAUSE", value_parser = clap::value_parser!(u32).range(1..=7))]
+    pub debug_restart_pause: Option<u32>,
     /// Images: names that end in .dmtcp (names that end in _files are skipped)
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,

@@ -14,6 +14,7 @@ use crate::gaps::{self, Gaps, Mapping};
 use crate::inject::{Crossing, InjectError};
 use crate::kernel;
 use crate::layout::{self, Layout, Placement, Source, Vdso};
+use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::staging::{Stage, StageError};
 use crate::stub::{Control, Op, Place, Stub};
@@ -49,6 +50,8 @@ pub struct Restoration<'a> {
     pub shift: Shift,
     /// Whether capabilities come from a namespace and are to be given up.
     pub drop_capabilities: bool,
+    /// Where it waits for a debugger.
+    pub pause: Pause,
 }
 
 /// A process that has its ids and nothing else yet.
@@ -174,6 +177,7 @@ impl Restoration<'_> {
 
     /// Becomes the process.
     pub fn bring_back(&self, link: Link<'_>, prepared: Option<Prepared>) -> Result<Infallible, ProcessError> {
+        self.pause.at(2, self.plugins.stderr());
         let Some(Prepared { maps, mut gaps, info, mut stub }) = prepared else { return self.exec_original(link) };
         let image = self.image();
         let descriptors = self.plugins.descriptors();
@@ -185,6 +189,7 @@ impl Restoration<'_> {
         let current = vdso::Current::among(&maps);
         let vdso = self.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
 
+        self.pause.at(3, self.plugins.stderr());
         link.report(Kind::Ready, 0);
         link.wait(Gate::Ready);
         let exe = File::open(&image.identity.exe).ok().map(|file| descriptors.adopt(file.into()));
@@ -262,6 +267,7 @@ impl Restoration<'_> {
         let args: Vec<CString> = image.identity.args.iter().filter_map(|arg| CString::new(arg.as_str()).ok()).collect();
         kernel::keep_capability_over_exec(40);
         let file = crossing.write().map_err(|error| ProcessError::Exec { what: "memfd", error })?;
+        self.pause.at(3, self.plugins.stderr());
         link.report(Kind::Crossing, file.as_raw_fd());
         link.wait(Gate::Cross);
         // What is not kept closes by itself.

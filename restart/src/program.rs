@@ -9,6 +9,7 @@ use crate::hostfile::{self, HostfileError};
 use crate::images::{self, SelectError, Selection};
 use crate::namespace::{self, NamespaceError};
 use crate::options::{Options, PidNamespace};
+use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
 use crate::wait::{self, Ended, Roots, Waited};
@@ -120,11 +121,16 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     if options.check {
         return Ok(Ended::Exited(0));
     }
-    let (connection, info) = announce(options, &selection, &plugins)?;
+    let pause = Pause::asked(options.debug_restart_pause);
+    pause.at(1, libc::STDERR_FILENO);
+    let (connection, mut info) = announce(options, &selection, &plugins)?;
+    // The first one of a name counts.
+    info.environment.splice(0..0, pause.variable());
     let descriptor_limit = descriptors::raise_limit();
     plugins.create().map_err(|error| Failure::Plugins(vec![error]))?;
     let signals = wait::hold_signals().map_err(Failure::Signals)?;
-    let terminal = foreground_terminal();
+    // A debugger needs the terminal for itself.
+    let terminal = if pause.attach { None } else { foreground_terminal() };
     let mut restoration = Restoration {
         plugins: &plugins,
         index: 0,
@@ -134,8 +140,12 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
         shift: clock::shift(plugins.images().iter().map(|image| &image.identity), options.clock),
         drop_capabilities: false,
+        pause,
     };
     let mut waited = start(&mut restoration, options.pid_namespace)?;
+    if let Some(pid) = waited.first() {
+        pause.attach_to(pid);
+    }
     plugins.descriptors().close_all_but(&[]);
     watch(connection, quiet);
     Ok(wait::until_end(&mut waited, &signals, terminal.as_ref().map(AsFd::as_fd)))

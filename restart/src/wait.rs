@@ -23,6 +23,19 @@ pub enum Waited {
     Namespace(Namespace),
 }
 
+impl Waited {
+    /// The pid of the first process, as it is known here.
+    pub fn first(&self) -> Option<i32> {
+        match self {
+            Self::Processes(roots) => Some(roots.first.as_raw()),
+            Self::Namespace(namespace) => {
+                let children = format!("/proc/{0}/task/{0}/children", namespace.init);
+                std::fs::read_to_string(children).ok()?.split_whitespace().next()?.parse().ok()
+            }
+        }
+    }
+}
+
 /// The processes whose end is waited for. The first one stands for the computation.
 #[derive(Debug)]
 pub struct Roots {

@@ -3,7 +3,7 @@
 //! ```text
 //!   PREFIX/bin/dmtcp_*                          PREFIX/include/*.h
 //!   PREFIX/lib/dmtcp/BUILD-ID/libdmtcp*.so      PREFIX/share/man/man1/*.1
-//!                                               PREFIX/share/dmtcp/python/dmtcp.py
+//!                                               PREFIX/share/dmtcp/{gdb,python}/dmtcp.py
 //! ```
 //! Libraries of older builds stay: a restored process keeps running the ones in its image, and the programs that it
 //! executes must get the same.
@@ -26,7 +26,7 @@ pub fn run(prefix: &Path) -> Result<String> {
     for library in &libraries {
         put(library, &library_directory, 0o755)?;
     }
-    for (from, to) in [("include", "include"), ("docs/man", "share/man/man1")] {
+    for (from, to) in [("include", "include"), ("docs/man", "share/man/man1"), ("restart/gdb", "share/dmtcp/gdb")] {
         for file in fs::read_dir(root().join(from)).into_iter().flatten().flatten() {
             put(&file.path(), &prefix.join(to), 0o644)?;
         }

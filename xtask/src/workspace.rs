@@ -58,7 +58,7 @@ pub fn products(release: &Path) -> Result<(Vec<PathBuf>, Vec<PathBuf>)> {
     for entry in std::fs::read_dir(release)?.flatten() {
         let path = entry.path();
         let name = entry.file_name().to_string_lossy().into_owned();
-        if name.starts_with("dmtcp_") && path.is_file() && path.extension().is_none() {
+        if (name.starts_with("dmtcp_") || name == "readdmtcp") && path.is_file() && path.extension().is_none() {
             programs.push(path);
         } else if name.starts_with("libdmtcp") && name.ends_with(".so") {
             libraries.push(path);

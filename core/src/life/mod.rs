@@ -15,6 +15,7 @@ pub mod descriptors;
 pub mod errand;
 pub mod exec;
 pub mod link;
+mod pause;
 pub mod refusal;
 pub mod restore;
 pub mod worker;

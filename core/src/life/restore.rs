@@ -8,7 +8,7 @@
 
 use super::context::{self, RESTARTED};
 use super::worker::{Worker, make_buffer};
-use super::{checkpoint, descriptors, exec, exit};
+use super::{checkpoint, descriptors, exec, exit, pause};
 use crate::capture::cpu;
 use crate::signal::{self, KernelAction};
 use crate::{host, interface, log, threads};
@@ -148,6 +148,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     host::event(Event::Placed, std::ptr::null_mut());
     descriptors::separate()?;
     let info = take_handoff()?;
+    pause::at(4);
     worker.buffer = make_buffer()?;
     super::alone::set(false);
     worker.host = info.coord_host.clone();
@@ -172,9 +173,12 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;
     super::refusal::begin()?;
     worker.underway = generation;
+    pause::at(5);
     worker.event(Event::Restart);
+    pause::at(6);
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
+    pause::at(7);
     interface::news::restarted();
     interface::hold::open();
     threads::release();

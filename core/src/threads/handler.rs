@@ -4,7 +4,7 @@
 //! system calls only, no thread-local storage, no allocation, no panic; on the slot's stack from the first call on.
 
 use super::rewind;
-use super::slot::{self, Role, STACK_TOP, Saved, Slot, State};
+use super::slot::{self, FRAME, Role, STACK_TOP, Saved, Slot, State};
 use super::{EPOCH, PARKED};
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
@@ -204,15 +204,42 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
 }
 
 /// What the restarter calls on each task once memory stands: `fn(slot, handoff) -> !`.
+///
+/// The rules for unwinding say what a debugger cannot guess: the caller's registers are in the signal frame that the
+/// thread was stopped with, whose address is on top of the stack. (DW_CFA_def_cfa_expression and DW_CFA_expression:
+/// take the word that rsp points at, add the register's place in `ucontext_t`.)
 #[unsafe(naked)]
 unsafe extern "C" fn enter_task(_slot: u64, _handoff: *const Handoff) -> ! {
     core::arch::naked_asm!(
+        ".cfi_startproc",
+        ".cfi_signal_frame",
         "mov rsp, [rdi + {stack_top}]",
         "xor ebp, ebp",
         "lock inc dword ptr [rsi + {left}]",
+        "push qword ptr [rdi + {frame}]",
+        "push qword ptr [rdi + {frame}]",
+        ".cfi_escape 0x0f, 0x07, 0x77, 0x00, 0x06, 0x23, 0xa0, 0x01, 0x06", // rsp
+        ".cfi_escape 0x10, 0x00, 0x06, 0x77, 0x00, 0x06, 0x23, 0x90, 0x01", // rax
+        ".cfi_escape 0x10, 0x01, 0x06, 0x77, 0x00, 0x06, 0x23, 0x88, 0x01", // rdx
+        ".cfi_escape 0x10, 0x02, 0x06, 0x77, 0x00, 0x06, 0x23, 0x98, 0x01", // rcx
+        ".cfi_escape 0x10, 0x03, 0x06, 0x77, 0x00, 0x06, 0x23, 0x80, 0x01", // rbx
+        ".cfi_escape 0x10, 0x04, 0x05, 0x77, 0x00, 0x06, 0x23, 0x70", // rsi
+        ".cfi_escape 0x10, 0x05, 0x05, 0x77, 0x00, 0x06, 0x23, 0x68", // rdi
+        ".cfi_escape 0x10, 0x06, 0x05, 0x77, 0x00, 0x06, 0x23, 0x78", // rbp
+        ".cfi_escape 0x10, 0x08, 0x05, 0x77, 0x00, 0x06, 0x23, 0x28", // r8
+        ".cfi_escape 0x10, 0x09, 0x05, 0x77, 0x00, 0x06, 0x23, 0x30", // r9
+        ".cfi_escape 0x10, 0x0a, 0x05, 0x77, 0x00, 0x06, 0x23, 0x38", // r10
+        ".cfi_escape 0x10, 0x0b, 0x05, 0x77, 0x00, 0x06, 0x23, 0x40", // r11
+        ".cfi_escape 0x10, 0x0c, 0x05, 0x77, 0x00, 0x06, 0x23, 0x48", // r12
+        ".cfi_escape 0x10, 0x0d, 0x05, 0x77, 0x00, 0x06, 0x23, 0x50", // r13
+        ".cfi_escape 0x10, 0x0e, 0x05, 0x77, 0x00, 0x06, 0x23, 0x58", // r14
+        ".cfi_escape 0x10, 0x0f, 0x05, 0x77, 0x00, 0x06, 0x23, 0x60", // r15
+        ".cfi_escape 0x10, 0x10, 0x06, 0x77, 0x00, 0x06, 0x23, 0xa8, 0x01", // rip
         "call {restored}",
         "ud2",
+        ".cfi_endproc",
         stack_top = const STACK_TOP,
+        frame = const FRAME,
         left = const std::mem::offset_of!(Handoff, left),
         restored = sym restored,
     )

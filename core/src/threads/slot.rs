@@ -116,6 +116,8 @@ unsafe impl Sync for Slot {}
 
 /// Offset of [`Slot::stack_top`], for assembly.
 pub const STACK_TOP: usize = std::mem::offset_of!(Slot, stack_top);
+/// Offset of [`Saved::frame`] in the slot, for assembly.
+pub const FRAME: usize = std::mem::offset_of!(Slot, saved) + std::mem::offset_of!(Saved, frame);
 
 static FIRST: AtomicPtr<Slot> = AtomicPtr::new(std::ptr::null_mut());
 
