@@ -18,6 +18,7 @@ mod journal;
 mod metrics;
 mod script;
 mod server;
+mod standstill;
 mod status_file;
 
 use args::Args;

@@ -8,13 +8,14 @@ use crate::connection::{Connection, End};
 use crate::console::{self, Console, Line};
 use crate::journal::Journal;
 use crate::metrics::MetricsFile;
+use crate::standstill;
 use dmtcp_launcher::say;
 use dmtcp_protocol::auth::Key;
-use dmtcp_protocol::message::Outcome;
+use dmtcp_protocol::message::{FromCoordinator, Outcome};
 use mio::net::TcpListener;
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
-use nix::sys::signal::{SigSet, Signal};
+use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{setsockopt, sockopt};
 use std::collections::BTreeMap;
@@ -322,8 +323,34 @@ impl Server {
                             say::out(self.computation.settings_text(status));
                         }
                     }
+                    Effect::Awaken(clients) => self.awaken(&clients, now),
+                    Effect::Tell(outcome) => console::tell(&outcome),
                     Effect::Remove(directories) => commit::remove(&directories),
                     Effect::Exit(code) => self.exit = Some(code),
+                }
+            }
+        }
+    }
+
+    /// Continues those of these clients that stand still, and tells them.
+    fn awaken(&mut self, clients: &[ClientId], now: Instant) {
+        let stopped = standstill::stopped();
+        if stopped.is_empty() {
+            return;
+        }
+        for client in clients {
+            let Some(connection) = self.connections.get_mut(client) else { continue };
+            let ends = connection.stream.local_addr().and_then(|ours| Ok((ours, connection.stream.peer_addr()?)));
+            let Some(inode) = ends.ok().and_then(|(ours, theirs)| standstill::other_end(ours, theirs)) else {
+                continue;
+            };
+            let Some(pid) = stopped.get(&inode) else { continue };
+            self.journal.note(format_args!("process {pid} stands still (SIGSTOP): it is continued for what is asked"));
+            match connection.send(&FromCoordinator::Continued) {
+                Err(end) => self.end(*client, &end, now),
+                Ok(()) => {
+                    // It may have been continued or killed meanwhile, which is as good.
+                    let _ = kill(*pid, Signal::SIGCONT);
                 }
             }
         }

@@ -259,6 +259,9 @@ pub enum FromCoordinator {
         /// Why they have not all come.
         failure: Option<String>,
     },
+    /// The worker's process stood still (SIGSTOP) and has been continued for what it is asked. It stops itself again when
+    /// that is over.
+    Continued,
 }
 
 /// What dmtcp_command asks.

@@ -67,6 +67,7 @@ impl Computation {
             }
         }
         self.send_to_workers(&FromCoordinator::Kill);
+        self.look_soon(now);
         let outcome = Outcome::Done { generation: None, notes: Vec::new() };
         self.await_ends(asker.into_iter().collect(), outcome, exit, now);
     }

@@ -110,16 +110,29 @@ impl Generation {
             }
     }
 
+    /// Whether a process has not yet done what everybody does in this phase.
+    fn is_late(&self, part: &Part) -> bool {
+        match self.phase {
+            Phase::Suspending => matches!(part, Part::Asked),
+            Phase::Writing => matches!(part, Part::Suspended),
+            Phase::Syncing => matches!(part, Part::Written(_)),
+        }
+    }
+
+    /// Those who have not.
+    pub(super) fn late(&self) -> Vec<ClientId> {
+        self.members.iter().filter(|(_, member)| self.is_late(&member.part)).map(|(client, _)| *client).collect()
+    }
+
     /// What everybody does in this phase, and the names of those who have not done it.
     fn missing(&self) -> (&'static str, Vec<&str>) {
-        let names = |lacks: fn(&Part) -> bool| {
-            self.members.values().filter(|member| lacks(&member.part)).map(|member| member.name.as_str()).collect()
+        let what = match self.phase {
+            Phase::Suspending => "stop (barrier Suspended)",
+            Phase::Writing => "write its image (barrier Written)",
+            Phase::Syncing => "bring its image to the disk",
         };
-        match self.phase {
-            Phase::Suspending => ("stop (barrier Suspended)", names(|part| matches!(part, Part::Asked))),
-            Phase::Writing => ("write its image (barrier Written)", names(|part| matches!(part, Part::Suspended))),
-            Phase::Syncing => ("bring its image to the disk", names(|part| matches!(part, Part::Written(_)))),
-        }
+        let late = self.members.values().filter(|member| self.is_late(&member.part));
+        (what, late.map(|member| member.name.as_str()).collect())
     }
 }
 
@@ -150,6 +163,7 @@ impl Computation {
         for client in clients {
             self.ask_to_suspend(client, now);
         }
+        self.look_soon(now);
     }
 
     /// Makes a process take part in the generation, if one is being suspended.

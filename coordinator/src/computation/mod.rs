@@ -18,6 +18,7 @@ mod generation;
 mod meeting;
 mod restart;
 mod settings;
+mod standstill;
 mod timing;
 
 pub use settings::{Limits, Settings};
@@ -62,6 +63,8 @@ pub enum Effect {
     Close(ClientId),
     /// Tell the person at the console.
     Tell(Outcome),
+    /// Continue those of these processes that stand still (SIGSTOP): they are waited for.
+    Awaken(Vec<ClientId>),
     /// Remove directories that no longer count; nobody waits for that.
     Remove(Vec<PathBuf>),
     /// End the coordinator.
@@ -143,6 +146,8 @@ pub struct Computation {
     last_timings: Option<Timings>,
     counts: Counts,
     linger: Option<Instant>,
+    /// When it is looked whether somebody who is waited for stands still.
+    look: Option<Instant>,
     effects: Vec<Effect>,
 }
 
@@ -170,6 +175,7 @@ impl Computation {
             last_timings: None,
             counts: Counts::default(),
             linger: None,
+            look: None,
             effects: Vec::new(),
         }
     }
@@ -253,6 +259,9 @@ impl Computation {
                 }
             }
         }
+        if self.look.is_some_and(|due| now >= due) {
+            self.look_for_the_stopped(now);
+        }
         if self.next_checkpoint.is_some_and(|due| now >= due) {
             self.schedule(now);
             if matches!(self.activity, Activity::Running) && !self.workers.is_empty() {
@@ -276,7 +285,8 @@ impl Computation {
             Activity::Restart(restart) => Some(restart.deadline(&self.settings.limits)),
             Activity::Ending(ending) => Some(ending.deadline),
         };
-        [activity, self.meeting_deadline(), self.next_checkpoint, self.linger].into_iter().flatten().min()
+        let others = [self.meeting_deadline(), self.next_checkpoint, self.linger, self.look];
+        others.into_iter().chain([activity]).flatten().min()
     }
 
     /// What has happened so far.

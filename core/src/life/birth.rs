@@ -124,8 +124,6 @@ fn children() -> Vec<i32> {
 
 /// How far a child is.
 enum Standing {
-    /// It is stopped (SIGSTOP), its checkpoint thread with it.
-    Stopped,
     /// It has joined, or is no more.
     Settled,
     /// Our library is there, or may still come.
@@ -155,7 +153,7 @@ fn standing(pid: i32) -> Standing {
     }
     match state_letter(pid) {
         Some(b'Z' | b'X') | None => return Standing::Settled,
-        Some(b'T') => return Standing::Stopped,
+        // One that stands still (SIGSTOP) is continued by the coordinator, if it is a member.
         Some(_) => {}
     }
     let name = MEMBER_NAME.split(|&b| b == 0).next().unwrap_or_default();
@@ -171,20 +169,15 @@ fn standing(pid: i32) -> Standing {
 }
 
 /// Waits until every child has joined or is known to stay outside; says who does. Called when all threads are stopped, so
-/// that no child can come meanwhile. The error is a sentence that says why there can be no checkpoint now.
-pub fn await_children() -> Result<Vec<Outsider>, String> {
+/// that no child can come meanwhile.
+pub fn await_children() -> Vec<Outsider> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut waiting = children();
     let mut outside = Vec::new();
     loop {
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
-        let mut stopped = None;
         waiting.retain(|&pid| match standing(pid) {
             Standing::Settled => false,
-            Standing::Stopped => {
-                stopped = Some(pid);
-                false
-            }
             Standing::Underway if passed < JOIN_LIMIT => true,
             Standing::Outside if passed < LOAD_LIMIT => true,
             _ => {
@@ -197,13 +190,8 @@ pub fn await_children() -> Result<Vec<Outsider>, String> {
                 false
             }
         });
-        if let Some(pid) = stopped {
-            return Err(format!(
-                "child process {pid} is stopped (SIGSTOP) and cannot take part: continue it (kill -CONT {pid}) first"
-            ));
-        }
         if waiting.is_empty() {
-            return Ok(outside);
+            return outside;
         }
         sys::nap(LOOK_AGAIN);
     }

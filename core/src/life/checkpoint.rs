@@ -49,29 +49,22 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     worker.event(Event::PreSuspend);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     if let Err(reason) = interface::hold::close(worker, generation) {
-        go_on(false);
+        go_on(worker, false);
         log::trace("core", &format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
     let signal = config::config().map_or(0, |c| c.signal);
     if let Err(reason) = interface::hooks::stop(signal) {
-        go_on(false);
         give_up(worker, generation, reason);
+        go_on(worker, false);
         return Outcome::Resumed;
     }
     interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
-    let outside = match birth::await_children() {
-        Ok(outside) => outside,
-        Err(reason) => {
-            go_on(false);
-            give_up(worker, generation, reason);
-            return Outcome::Resumed;
-        }
-    };
+    let outside = birth::await_children();
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
-        go_on(false);
+        go_on(worker, false);
         log::trace("core", &format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
@@ -79,7 +72,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         worker.send(&FromClient::Again { generation });
         // The coordinator lets everybody go.
         let given_up = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
-        go_on(false);
+        go_on(worker, false);
         log::trace("core", &format!("generation {generation} is tried again: {given_up:?}"));
         return Outcome::Resumed;
     }
@@ -110,8 +103,13 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         worker.underway = 0;
     }
     worker.event(Event::Resume);
-    go_on(passed.is_ok());
-    worker.event(Event::Running);
+    let written = passed.is_ok();
+    // One that is to stand still again does so when the generation is decided on: until then it has something to do.
+    let stands_still = worker.continued;
+    if !stands_still {
+        go_on(worker, written);
+        worker.event(Event::Running);
+    }
     worker.underway = 0;
     let synced = passed.and_then(|(file, message, child)| {
         let result = match child {
@@ -142,11 +140,17 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
             }
         }
     }
+    if stands_still {
+        worker.await_decision(generation);
+        go_on(worker, written);
+        worker.event(Event::Running);
+    }
     Outcome::Resumed
 }
 
-/// Lets the program go on in the memory that it had.
-fn go_on(written: bool) {
+/// Lets the program go on in the memory that it had; if it stood still before, when it is continued.
+fn go_on(worker: &mut Worker, written: bool) {
+    worker.stand_still_again();
     interface::news::resumed(written);
     interface::hold::open();
     threads::release();

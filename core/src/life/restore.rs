@@ -179,6 +179,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     pause::at(7);
+    worker.stand_still_again();
     interface::news::restarted();
     interface::hold::open();
     threads::release();

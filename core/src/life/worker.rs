@@ -17,6 +17,8 @@ use std::collections::VecDeque;
 const RETRY: u64 = 1_000_000_000;
 /// How long a coordinator may take to answer a Join, in milliseconds: it may hold it back while a generation is written.
 const WELCOME_LIMIT: i32 = 600_000;
+/// How long a coordinator may take to decide on a generation that this process has brought to the disk, in milliseconds.
+const DECISION_LIMIT: i32 = 900_000;
 
 /// A member of a computation.
 pub struct Worker {
@@ -52,6 +54,8 @@ pub struct Worker {
     pub buffer: (u64, u64),
     /// This thread's slot.
     pub slot: &'static Slot,
+    /// The process stood still (SIGSTOP), and was continued for what it is asked.
+    pub continued: bool,
 }
 
 /// Host name of this machine.
@@ -115,6 +119,7 @@ impl Worker {
             stack: (stack, stack + length),
             buffer: make_buffer()?,
             slot,
+            continued: false,
         };
         // A restart brings a coordinator, whatever the launch had said.
         if config.alone && !restore::is_restarted() {
@@ -187,6 +192,7 @@ impl Worker {
             (None, None) => Err(Silence::Gone),
         };
         match &message {
+            Ok(FromCoordinator::Continued) => self.continued = true,
             Ok(message) => interface::news::heard(message),
             Err(Silence::Gone) => self.link = None,
             Err(Silence::TimeOut) => {}
@@ -229,6 +235,31 @@ impl Worker {
         }
     }
 
+    /// Stops the process if it was continued for our sake; returns when somebody continues it.
+    pub fn stand_still_again(&mut self) {
+        if std::mem::take(&mut self.continued) {
+            let args = [sys::pid() as usize, sys::tid() as usize, libc::SIGSTOP as usize, 0, 0, 0];
+            // SAFETY: sends a signal to the calling thread, which is stopped before the call returns.
+            let _ = unsafe { sys::call(libc::SYS_tgkill as i32, args) };
+        }
+    }
+
+    /// Waits until the coordinator has decided on a generation.
+    pub fn await_decision(&mut self, generation: u64) {
+        loop {
+            match self.receive(DECISION_LIMIT) {
+                Ok(FromCoordinator::Kill | FromCoordinator::Committed { exit: true, .. }) => exit(0),
+                Ok(FromCoordinator::Committed { generation: g, .. } | FromCoordinator::Abort { generation: g, .. })
+                    if g == generation =>
+                {
+                    return;
+                }
+                Ok(_) => {}
+                Err(_) => return,
+            }
+        }
+    }
+
     /// Serves the coordinator for ever.
     pub fn serve(&mut self) -> ! {
         let mut served = 0;
@@ -247,6 +278,8 @@ impl Worker {
                 }
                 Ok(FromCoordinator::Kill | FromCoordinator::Committed { exit: true, .. }) => exit(0),
                 Ok(FromCoordinator::Welcome { peers, .. }) => self.peers = peers,
+                // What it was continued for is over.
+                Ok(FromCoordinator::Continued) => self.stand_still_again(),
                 Ok(_) => {}
                 Err(_) => self.find_coordinator(),
             }

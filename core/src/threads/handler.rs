@@ -4,7 +4,7 @@
 //! system calls only, no thread-local storage, no allocation, no panic; on the slot's stack from the first call on.
 
 use super::rewind;
-use super::slot::{self, FRAME, Role, STACK_TOP, Saved, Slot, State};
+use super::slot::{self, FRAME, Order, Role, STACK_TOP, Saved, Slot, State};
 use super::{EPOCH, PARKED};
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
@@ -174,7 +174,7 @@ extern "C" fn park(slot: &'static Slot, frame: *mut ucontext_t) -> ! {
     saved.frame = frame as u64;
     save_thread(saved);
     saved.rewind = rewind::call_to_repeat(context, &saved.sample);
-    saved.pending.take(crate::signal::bit());
+    saved.pending.take(signal::bit());
     let epoch = saved.epoch;
     slot.set_state(State::Parked);
     announce();
@@ -187,13 +187,23 @@ fn announce() {
 }
 
 fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
-    while EPOCH.load(Ordering::Acquire) == epoch && !slot.is_let_go() {
-        let _ = sys::futex_wait(EPOCH.as_ptr(), epoch, None);
+    loop {
+        match slot.order() {
+            Order::Stay if EPOCH.load(Ordering::Acquire) == epoch => {
+                let _ = sys::futex_wait(EPOCH.as_ptr(), epoch, None);
+            }
+            Order::PutBack => {
+                // SAFETY: whoever gives this order leaves the slot alone until it is carried out.
+                unsafe { slot.saved() }.pending.put_back(signal::bit());
+                slot.give_order(Order::Stay);
+            }
+            Order::Stay | Order::Go => break,
+        }
     }
     // SAFETY: the release gives the slot back to this thread.
     let (frame, number) = unsafe {
         let saved = slot.saved();
-        saved.pending.put_back();
+        saved.pending.put_back(signal::bit());
         (saved.frame, saved.rewind)
     };
     // SAFETY: the frame lies on this thread's stack, untouched since the signal.

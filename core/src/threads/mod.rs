@@ -21,7 +21,7 @@ mod unblock;
 pub use handler::{RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread};
 
 use dmtcp_plugin_api::sys;
-use slot::{Role, Slot, State};
+use slot::{Order, Role, Slot, State};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// Counts releases: a parked thread waits while it has the value that it had at the stop.
@@ -29,8 +29,15 @@ pub static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Counts threads that have parked; the checkpoint thread waits on it.
 pub static PARKED: AtomicU32 = AtomicU32::new(0);
 
-/// Lets all parked threads go.
+/// Lets all parked threads go; but first, what was pending for the process is pending again.
 pub fn release() {
+    // SAFETY: parked threads leave their slots to us.
+    for slot in parked().into_iter().filter(|s| unsafe { s.saved() }.pending.has_shared()) {
+        slot.give_order(Order::PutBack);
+        while slot.order() == Order::PutBack && slot.state() == State::Parked {
+            nudge();
+        }
+    }
     EPOCH.fetch_add(1, Ordering::AcqRel);
     sys::futex_wake(EPOCH.as_ptr());
 }
@@ -42,12 +49,17 @@ const WAKE: u64 = 20_000;
 pub fn release_alone(tid: i32) {
     let is_it = |s: &&Slot| s.tid() == tid && s.state() == State::Parked && s.role() == Role::Application;
     let Some(slot) = slot::all().find(is_it) else { return };
-    slot.set_let_go(true);
-    // All wait on one word, whose value stays: a wake that comes just before the wait is lost.
+    slot.give_order(Order::Go);
     while slot.state() == State::Parked {
-        sys::futex_wake(EPOCH.as_ptr());
-        sys::nap(WAKE);
+        nudge();
     }
+}
+
+/// Has parked threads look at their orders. All wait on one word, whose value stays: a wake that comes just before the wait
+/// is lost, so this is repeated until the order is carried out.
+fn nudge() {
+    sys::futex_wake(EPOCH.as_ptr());
+    sys::nap(WAKE);
 }
 
 /// Slots of parked threads, the first thread's first.

@@ -2,8 +2,9 @@
 //!
 //! The kernel shows the contents of its queues to nobody but a tracer, so they are taken by rt_sigtimedwait(2) and put back
 //! by rt_tgsigqueueinfo(2) (the thread's own) and rt_sigqueueinfo(2) (the process's), siginfo unchanged. Codes that only the
-//! kernel may forge are accepted for oneself alone: each thread puts back its own, the first thread the process's. Order
-//! between different numbers need not be kept, the kernel always takes the lowest; within a number it is.
+//! kernel may forge are accepted for oneself alone: each thread puts back its own, the first thread the process's, before
+//! any other goes on. Order between different numbers need not be kept, the kernel always takes the lowest; within a
+//! number it is: what has come while the thread was parked is taken out too and queued behind.
 //!
 //! Runs inside the handler of the checkpoint signal, with all signals blocked.
 
@@ -12,18 +13,38 @@ use dmtcp_plugin_api::sys;
 /// A `siginfo_t`, as 16 words.
 pub type Info = [u64; 16];
 
-/// How many are kept. The rest stays in the kernel, and is lost only by a restart.
-const ROOM: usize = 64;
+/// How many are kept in the slot; more than that go into mappings that are made for them.
+const ROOM: usize = 8;
+/// How many a mapping holds.
+const MORE: usize = 511;
 const KERNEL_SET: usize = 8;
 
-/// Signals taken out of the kernel's queues.
+/// The word of a kept `siginfo_t` that says whose it was: the kernel uses none of its kind.
+const OWNER: usize = 15;
+/// In [`OWNER`]: the process's.
+const PROCESS: u64 = 1;
+
+/// Signals taken out of the kernel's queues, in order.
 #[repr(C)]
 #[derive(Clone, Copy, Debug)]
 pub struct Pending {
     infos: [Info; ROOM],
-    own: u32,
+    count: u32,
+    /// How many of them were the process's.
     shared: u32,
+    /// The first of the further mappings, 0: none.
+    more: u64,
 }
+
+/// A mapping for signals that the slot has no room for.
+#[repr(C)]
+struct More {
+    next: u64,
+    unused: [u64; 15],
+    infos: [Info; MORE],
+}
+
+const _: () = assert!(size_of::<More>() == 64 << 10);
 
 /// The thread's own and the process's pending sets, from /proc/thread-self/status.
 fn sets() -> Option<(u64, u64)> {
@@ -46,61 +67,103 @@ fn pending_set() -> u64 {
 }
 
 impl Pending {
-    fn push(&mut self, set: u64) -> bool {
-        let at = (self.own + self.shared) as usize;
-        let Some(info) = self.infos.get_mut(at) else { return false };
+    /// Where the signal with this number in the order is kept; the mapping for it is made if need be.
+    fn place(&mut self, index: usize) -> Option<&mut Info> {
+        let Some(mut beyond) = index.checked_sub(ROOM) else { return self.infos.get_mut(index) };
+        let mut link = &raw mut self.more;
+        loop {
+            // SAFETY: `link` is in this value, or in a mapping that only this thread knows of.
+            let more = unsafe {
+                if *link == 0 {
+                    *link = sys::map_anonymous(size_of::<More>()).ok()?;
+                }
+                &mut *(*link as *mut More)
+            };
+            if beyond < MORE {
+                return more.infos.get_mut(beyond);
+            }
+            beyond -= MORE;
+            link = &raw mut more.next;
+        }
+    }
+
+    fn push(&mut self, set: u64, owner: u64) -> bool {
+        let Some(info) = self.place(self.count as usize) else { return false };
         let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
         // SAFETY: set, siginfo and time are valid.
-        unsafe {
+        let taken = unsafe {
             sys::call(
                 libc::SYS_rt_sigtimedwait as i32,
                 [(&raw const set) as usize, info.as_mut_ptr() as usize, (&raw const now) as usize, KERNEL_SET, 0, 0],
             )
+        };
+        if taken.is_err() {
+            return false;
         }
-        .is_ok()
+        info[OWNER] = owner;
+        self.count += 1;
+        self.shared += u32::from(owner == PROCESS);
+        true
     }
 
     /// Takes what is pending for the calling thread, and if it is the first one, for the process; but never `ours`.
     pub fn take(&mut self, ours: u64) {
-        self.own = 0;
+        self.count = 0;
         self.shared = 0;
+        self.more = 0;
+        self.take_rest(ours);
+    }
+
+    fn take_rest(&mut self, ours: u64) {
         let first = sys::tid() == sys::pid();
         // Nothing at all, most of the time: one system call.
         while pending_set() & !ours != 0 {
             let Some((own, shared)) = sets() else { return };
-            if own & !ours != 0 {
-                // The thread's own queue is taken from first.
-                if !self.push(own & !ours) {
-                    return;
-                }
-                self.own += 1;
-            } else if first && shared & !ours != 0 {
-                if !self.push(shared & !ours) {
-                    return;
-                }
-                self.shared += 1;
+            // The thread's own queue is taken from first.
+            let taken = if own & !ours != 0 {
+                self.push(own & !ours, 0)
             } else {
+                first && shared & !ours != 0 && self.push(shared & !ours, PROCESS)
+            };
+            if !taken {
                 return;
             }
         }
     }
 
-    /// Queues all of it again.
-    pub fn put_back(&mut self) {
+    /// Whether there are some of the process's.
+    pub fn has_shared(&self) -> bool {
+        self.shared > 0
+    }
+
+    /// Queues all of it again, and what has come meanwhile behind it.
+    pub fn put_back(&mut self, ours: u64) {
+        if self.count == 0 {
+            return;
+        }
+        self.take_rest(ours);
         let (pid, tid) = (sys::pid() as usize, sys::tid() as usize);
-        for (index, info) in self.infos[..(self.own + self.shared) as usize].iter().enumerate() {
+        for index in 0..self.count {
+            let Some(info) = self.place(index as usize) else { break };
+            let shared = std::mem::take(&mut info[OWNER]) == PROCESS;
             let number = (info[0] & 0x7f) as usize;
             let info = info.as_ptr() as usize;
             // SAFETY: the siginfo came from the kernel.
             let _ = unsafe {
-                if (index as u32) < self.own {
-                    sys::call(libc::SYS_rt_tgsigqueueinfo as i32, [pid, tid, number, info, 0, 0])
-                } else {
+                if shared {
                     sys::call(libc::SYS_rt_sigqueueinfo as i32, [pid, number, info, 0, 0, 0])
+                } else {
+                    sys::call(libc::SYS_rt_tgsigqueueinfo as i32, [pid, tid, number, info, 0, 0])
                 }
             };
         }
-        self.own = 0;
+        self.count = 0;
         self.shared = 0;
+        while self.more != 0 {
+            let mapping = std::mem::take(&mut self.more);
+            // SAFETY: the mapping was made by `place`, and is unmapped after its last use.
+            self.more = unsafe { (*(mapping as *const More)).next };
+            let _ = sys::unmap(mapping, size_of::<More>() as u64);
+        }
     }
 }

@@ -33,6 +33,18 @@ pub enum State {
     Leaving = 4,
 }
 
+/// What one parked thread is to do although the others stay.
+#[derive(Clone, Copy, PartialEq, Eq, Debug)]
+#[repr(u32)]
+pub enum Order {
+    /// Nothing.
+    Stay = 0,
+    /// Go on.
+    Go = 1,
+    /// Queue the signals again that were pending, and say so by taking the order back.
+    PutBack = 2,
+}
+
 /// Whose slot it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 #[repr(u32)]
@@ -106,8 +118,7 @@ pub struct Slot {
     tid: AtomicI32,
     state: AtomicU32,
     role: AtomicU32,
-    /// 1: this thread goes on although the others stay.
-    let_go: AtomicU32,
+    order: AtomicU32,
     saved: std::cell::UnsafeCell<Saved>,
 }
 
@@ -200,14 +211,18 @@ impl Slot {
         self.state.store(state as u32, Ordering::Release);
     }
 
-    /// Whether the thread may go on although the others stay.
-    pub fn is_let_go(&self) -> bool {
-        self.let_go.load(Ordering::Acquire) != 0
+    /// What the parked thread is to do although the others stay.
+    pub fn order(&self) -> Order {
+        match self.order.load(Ordering::Acquire) {
+            1 => Order::Go,
+            2 => Order::PutBack,
+            _ => Order::Stay,
+        }
     }
 
-    /// Says whether it may.
-    pub fn set_let_go(&self, let_go: bool) {
-        self.let_go.store(u32::from(let_go), Ordering::Release);
+    /// Says what it is to do.
+    pub fn give_order(&self, order: Order) {
+        self.order.store(order as u32, Ordering::Release);
     }
 
     /// Whose slot it is.

@@ -4,7 +4,7 @@
 //! look for new tasks. A thread that blocks our signal has it unblocked by a tracer. A thread that was in the vdso, or whose signal got lost, is signalled again. When the time is up
 //! everybody is released.
 
-use super::slot::{self, Role, Sample, Slot, State};
+use super::slot::{self, Order, Role, Sample, Slot, State};
 use super::{EPOCH, PARKED, handler, release, unblock};
 use dmtcp_plugin_api::{proc_files, sys};
 use std::sync::atomic::Ordering;
@@ -158,7 +158,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 saved.sample = sample;
                 saved.epoch = epoch;
             }
-            slot.set_let_go(false);
+            slot.give_order(Order::Stay);
             slot.set_state(State::Signalled);
             match send(slot, signal) {
                 Ok(()) => {

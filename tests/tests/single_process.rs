@@ -1,0 +1,101 @@
+//! What one process consists of beside descriptors: threads, signals, memory, time. Each is held by a small C program that
+//! checks it at every step; the kinder ways to meet it are in `resources.rs`.
+
+use dmtcp_tests::process::{descendants, state_of};
+use dmtcp_tests::{Case, Program, Restart, Result, Scenario, runner, wait};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
+use std::process::ExitCode;
+
+/// Exit status of all programs here.
+const STATUS: i32 = 7;
+
+fn c(source: &str) -> Program {
+    Program::c(source, &[])
+}
+
+/// Processes of the program, whatever started them.
+fn instances(program: &str) -> Vec<i32> {
+    let runs = |pid: &i32| {
+        let exe = std::fs::read_link(format!("/proc/{pid}/exe")).unwrap_or_default();
+        exe.file_name().is_some_and(|name| name == program)
+    };
+    descendants(false).into_iter().filter(runs).collect()
+}
+
+/// Waits until the program stands still.
+fn await_standstill(program: &str) -> Result<()> {
+    wait::until(30, &format!("{program} to stand still"), || {
+        let all = instances(program);
+        let stopped = |pid: &i32| state_of(*pid).is_some_and(|(state, _)| state == 'T');
+        Ok((!all.is_empty() && all.iter().all(stopped)).then_some(()))
+    })
+}
+
+/// Sends a signal to the program, and to whoever waits for it.
+fn signal_all(signal: Signal) {
+    for pid in descendants(false) {
+        let stopped = state_of(pid).is_some_and(|(state, _)| state == 'T');
+        if stopped == (signal == Signal::SIGCONT) {
+            let _ = kill(Pid::from_raw(pid), signal);
+        }
+    }
+}
+
+fn stands_still(s: &mut Scenario) -> Result<()> {
+    const PROGRAM: &str = "standing_still";
+    s.launch()?;
+    s.see_steps(3)?;
+    for how in [Restart::images(), Restart::script(), Restart::images().moved()] {
+        for pid in instances(PROGRAM) {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP)?;
+        }
+        await_standstill(PROGRAM)?;
+        s.checkpoint()?;
+        await_standstill(PROGRAM)?;
+        s.kill()?;
+        s.restart(&how)?;
+        await_standstill(PROGRAM)?;
+        signal_all(Signal::SIGCONT);
+        s.see_steps(3)?;
+    }
+    s.finish(STATUS)
+}
+
+/// A process that stands still is checkpointed twice, goes on where it was, and is killed by the command.
+fn stands_still_and_goes_on(s: &mut Scenario) -> Result<()> {
+    const PROGRAM: &str = "standing_still";
+    s.launch()?;
+    s.see_steps(3)?;
+    for pid in instances(PROGRAM) {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP)?;
+    }
+    await_standstill(PROGRAM)?;
+    s.checkpoint()?;
+    s.checkpoint()?;
+    await_standstill(PROGRAM)?;
+    signal_all(Signal::SIGCONT);
+    s.see_steps(3)?;
+    for pid in instances(PROGRAM) {
+        kill(Pid::from_raw(pid), Signal::SIGSTOP)?;
+    }
+    await_standstill(PROGRAM)?;
+    let answer = s.ask(&["-k"])?;
+    dmtcp_tests::ensure!(answer.status.success(), "{}", dmtcp_tests::scenario::text(&answer));
+    s.wait_end().map(drop)
+}
+
+fn signals() -> Vec<Case> {
+    vec![
+        Case::flow("stopped_before_and_after", c("standing_still.c"), stands_still).streams(2),
+        Case::flow("stopped_twice_and_killed", c("standing_still.c"), stands_still_and_goes_on).streams(2),
+        Case::new("hundreds_of_pending_signals", c("pending.c")).streams(2),
+        Case::new("threads_inside_signal_handlers", c("inside_handlers.c")).streams(3),
+        Case::new("signals_taken_by_waiting", c("signal_users.c")).streams(4),
+        Case::new("write_barrier_and_profiler", c("collector.c")).streams(4),
+    ]
+}
+
+fn main() -> ExitCode {
+    runner::main(signals())
+}
