@@ -324,7 +324,6 @@ impl Server {
                         }
                     }
                     Effect::Awaken(clients) => self.awaken(&clients, now),
-                    Effect::Tell(outcome) => console::tell(&outcome),
                     Effect::Remove(directories) => commit::remove(&directories),
                     Effect::Exit(code) => self.exit = Some(code),
                 }

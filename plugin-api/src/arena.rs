@@ -18,13 +18,19 @@ use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
 
 /// Pages straight from the kernel.
-struct Pages;
+struct Pages {
+    /// Whether they are all there from the beginning. The plan of an image names the pages that have content; those of the
+    /// arena that the plan itself is allocated from must not get theirs after it was looked.
+    populated: bool,
+}
 
 // SAFETY: mmap returns fresh, page-aligned memory that nobody else has. Nothing is ever given back: while an image is
 // written, memory that was in the plan must stay.
 unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        match sys::map_anonymous(size) {
+        let populate = if self.populated { libc::MAP_POPULATE } else { 0 };
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate);
+        match sys::map(0, size, prot, flags, -1, 0) {
             Ok(address) => (address as *mut u8, size, 0),
             Err(_) => (std::ptr::null_mut(), 0, 0),
         }
@@ -51,12 +57,14 @@ unsafe impl dlmalloc::Allocator for Pages {
 
 struct Arena {
     locked: AtomicBool,
+    populated: bool,
     heap: UnsafeCell<Dlmalloc<Pages>>,
 }
 
 impl Arena {
-    const fn new() -> Self {
-        Self { locked: AtomicBool::new(false), heap: UnsafeCell::new(Dlmalloc::new_with_allocator(Pages)) }
+    const fn new(populated: bool) -> Self {
+        let heap = UnsafeCell::new(Dlmalloc::new_with_allocator(Pages { populated }));
+        Self { locked: AtomicBool::new(false), populated, heap }
     }
 
     fn try_lock(&self) -> bool {
@@ -187,7 +195,7 @@ impl Arenas {
     /// An allocator without memory.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { common: Arena::new(), checkpoint: Arena::new() }
+        Self { common: Arena::new(false), checkpoint: Arena::new(true) }
     }
 
     /// In a fork's child: whatever another thread was doing to the common arena, nobody is doing it any more.
@@ -196,7 +204,7 @@ impl Arenas {
         for arena in [&self.common, &self.checkpoint] {
             if !arena.try_lock() {
                 // SAFETY: the child has one thread, this one, and it is not inside the arena.
-                unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages)) };
+                unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages { populated: arena.populated })) };
             }
             arena.locked.store(false, Ordering::Release);
         }

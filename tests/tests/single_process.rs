@@ -2,7 +2,7 @@
 //! checks it at every step; the kinder ways to meet it are in `resources.rs`.
 
 use dmtcp_tests::process::{descendants, state_of};
-use dmtcp_tests::{Case, Program, Restart, Result, Scenario, runner, wait};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, runner, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::ExitCode;
@@ -96,6 +96,44 @@ fn signals() -> Vec<Case> {
     ]
 }
 
+/// Fifty checkpoints while everything changes, then restarts of the last ones.
+fn fifty_checkpoints(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(1)?;
+    for _ in 0..50 {
+        s.checkpoint()?;
+    }
+    s.see_steps(1)?;
+    for how in [Restart::images(), Restart::script()] {
+        s.checkpoint()?;
+        s.see_steps(1)?;
+        s.kill()?;
+        s.restart(&how)?;
+        s.see_steps(1)?;
+    }
+    s.finish(STATUS)
+}
+
+fn threads() -> Vec<Case> {
+    let thousand = c("threads.c").args(&["1000", "1500"]);
+    vec![
+        Case::new("a_thousand_threads", thousand).streams(1000).steps(1).limit(300).full_only(),
+        Case::new("threads_detached_small_cancelled_and_raw", c("odd_threads.c")).streams(5),
+        Case::flow("fifty_checkpoints_in_a_storm", c("storm.c"), fifty_checkpoints).streams(6).limit(600).full_only(),
+        Case::new("storm_of_threads_memory_and_signals", c("storm.c")).streams(6).sampled_as(RunAs::User),
+    ]
+}
+
+fn synchronisation() -> Vec<Case> {
+    let cxx = Program::cxx("cxx_waits.cpp", &["-std=c++20"]);
+    vec![
+        Case::new("threads_that_wait_for_each_other", c("waits_for_others.c")).streams(12),
+        Case::new("mutexes_with_priority_ceiling", c("ceiling.c")).streams(2).only(RunAs::Root),
+        Case::new("cxx_synchronisation", cxx).streams(7).sampled_as(RunAs::User),
+        Case::new("rust_synchronisation", Program::rust("rust_waits.rs")).streams(6).sampled_as(RunAs::Root),
+    ]
+}
+
 fn main() -> ExitCode {
-    runner::main(signals())
+    runner::main([signals(), threads(), synchronisation()].into_iter().flatten().collect())
 }
