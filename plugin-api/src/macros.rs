@@ -21,35 +21,7 @@ macro_rules! wrappers {
                 #[allow(unused_imports)]
                 use super::*;
 
-                pub static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(0);
-                pub static NEXT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(0);
-                pub static WRAPPER: $crate::abi::Wrapper = $crate::abi::Wrapper {
-                    symbol: concat!(stringify!($name), "\0").as_ptr().cast(),
-                    version: $crate::wrappers!(@version $($version)?),
-                    function: wrapper as *const ::std::ffi::c_void,
-                    stub: stub as *const ::std::ffi::c_void,
-                    slot: &SLOT,
-                    next: &NEXT,
-                    priority: $crate::wrappers!(@priority $($priority)?),
-                    flags: 0,
-                };
-
-                #[unsafe(naked)]
-                #[cfg_attr(not(test), unsafe(export_name = stringify!($name)))]
-                pub unsafe extern "C" fn stub() {
-                    ::core::arch::naked_asm!(
-                        "mov r11, [rip + {slot}]",
-                        "test r11, r11",
-                        "jz 2f",
-                        "jmp r11",
-                        "2:",
-                        "lea r11, [rip + {wrapper}]",
-                        "jmp {lazy}",
-                        slot = sym SLOT,
-                        wrapper = sym WRAPPER,
-                        lazy = sym $crate::private::lazy_stub,
-                    )
-                }
+                $crate::wrapped_symbol!($name, wrapper, $crate::wrappers!(@version $($version)?), $crate::wrappers!(@priority $($priority)?));
 
                 #[allow(dead_code)]
                 #[inline(always)]
@@ -72,6 +44,44 @@ macro_rules! wrappers {
     (@version $version:literal) => { concat!($version, "\0").as_ptr().cast() };
     (@priority) => { 0 };
     (@priority $priority:literal) => { $priority };
+}
+
+/// What a wrapped symbol consists of, in the module of that name: its cells, its descriptor, and the stub that is exported.
+/// `$function` is what stands in the chain; [`wrappers!`] makes it, or somebody who needs one that Rust cannot write.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! wrapped_symbol {
+    ($name:ident, $function:path, $version:expr, $priority:expr) => {
+        pub static SLOT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(0);
+        pub static NEXT: ::std::sync::atomic::AtomicUsize = ::std::sync::atomic::AtomicUsize::new(0);
+        pub static WRAPPER: $crate::abi::Wrapper = $crate::abi::Wrapper {
+            symbol: concat!(stringify!($name), "\0").as_ptr().cast(),
+            version: $version,
+            function: $function as *const ::std::ffi::c_void,
+            stub: stub as *const ::std::ffi::c_void,
+            slot: &SLOT,
+            next: &NEXT,
+            priority: $priority,
+            flags: 0,
+        };
+
+        #[unsafe(naked)]
+        #[cfg_attr(not(test), unsafe(export_name = stringify!($name)))]
+        pub unsafe extern "C" fn stub() {
+            ::core::arch::naked_asm!(
+                "mov r11, [rip + {slot}]",
+                "test r11, r11",
+                "jz 2f",
+                "jmp r11",
+                "2:",
+                "lea r11, [rip + {wrapper}]",
+                "jmp {lazy}",
+                slot = sym SLOT,
+                wrapper = sym WRAPPER,
+                lazy = sym $crate::private::lazy_stub,
+            )
+        }
+    };
 }
 
 /// Declares the plugin: exports its descriptor, installs its allocator.

@@ -147,6 +147,8 @@ fn main() -> ExitCode {
         Case::new("orphans_of_ended_leaders", family("orphans")).streams(4),
         Case::new("child_shares_locks_and_an_epoll_set", Program::c("inherited.c", &[])).streams(2),
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
+        Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
+        Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
         Case::new("bash_starts_programs", bash()),
         Case::new("dash_starts_programs", shell("/bin/dash", "dash")),
         Case::flow(

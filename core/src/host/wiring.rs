@@ -10,7 +10,7 @@
 //! A wrapper that the user has disabled is in no chain; its stub leads to the chain of the others all the same.
 
 use super::{Loaded, text};
-use crate::life::exec;
+use crate::life::{exec, exec_list, exec_raw};
 use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
@@ -123,7 +123,12 @@ pub extern "C" fn dmtcp_core_wire() {
             let wrappers = wrappers_of(loaded.plugin).into_iter();
             all.extend(wrappers.map(|w| (w, place(loaded, w), loaded.plugin.priority)));
         }
-        all.extend(timed::WRAPPERS.iter().chain(exec::WRAPPERS).map(|w| (*w, Place::Last, 0)));
+        all.extend(
+            [timed::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS]
+                .concat()
+                .into_iter()
+                .map(|w| (w, Place::Last, 0)),
+        );
     }
     // Stable: the order of the command line decides among equals.
     all.sort_by(|a, b| {

@@ -93,6 +93,7 @@ pub extern "C" fn in_child() {
     crate::ARENAS.after_fork();
     crate::host::event(Event::AtforkChild, std::ptr::null_mut());
     MEMBER.store(0, Ordering::Release);
+    super::exec::after_fork();
     interface::hold::after_fork();
     super::errand::after_fork();
     let has_hooks = interface::hooks::after_fork();

@@ -2,11 +2,11 @@
 //!
 //! The variables of [`names::CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
-//! popen, execl) take `environ`, which a restart brings up to date as far as there is room in it.
+//! popen) take `environ`, which a restart brings up to date as far as there is room in it.
 //!
 //! A pending signal survives an exec, its handler does not: a stop that is under way would end the new program. So our
-//! signal is blocked around the call; the new program's constructor forgets what is pending of it. Where libc calls the
-//! kernel itself (execl and its like) the stop keeps away from threads that it sees in execve.
+//! signal is blocked around the call; the new program's constructor forgets what is pending of it. Where the kernel is
+//! called past libc the stop keeps away from threads that it sees in execve.
 //!
 //! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
 
@@ -15,9 +15,10 @@ use dmtcp_plugin_api::sys;
 use dmtcp_protocol::env as names;
 use libc::{c_char, c_int, c_void, pid_t};
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicPtr, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
 
-type Argv = *const *const c_char;
+/// A null-terminated array of texts.
+pub type Argv = *const *const c_char;
 type FileActions = *const c_void;
 type Attributes = *const c_void;
 
@@ -166,17 +167,34 @@ fn own_environment() -> Argv {
     unsafe { environ.cast::<*const c_char>() }
 }
 
+/// How many threads of this process are replacing its program now.
+static REPLACING: AtomicU32 = AtomicU32::new(0);
+
+/// Whether a thread blocks our signal because its program is being replaced: it must not be made to take it.
+pub fn is_underway() -> bool {
+    REPLACING.load(Ordering::Acquire) != 0
+}
+
+/// In a fork's child: other threads are not here.
+pub fn after_fork() {
+    REPLACING.store(0, Ordering::Release);
+}
+
 /// As [`with_environment`], for calls that replace the calling program.
-fn replacing(given: Argv, run: impl FnOnce(Argv) -> c_int) -> c_int {
+pub fn replacing(given: Argv, run: impl FnOnce(Argv) -> c_int) -> c_int {
+    // A vfork's child counts in its parent's memory, and nobody would take it back.
+    let own = u32::from(super::is_member());
+    REPLACING.fetch_add(own, Ordering::AcqRel);
     let mask = signal::block();
     let result = with_environment(given, run);
     // Only a call that failed returns. libc's errno is not touched by raw calls.
     signal::set_mask(mask);
+    REPLACING.fetch_sub(own, Ordering::AcqRel);
     result
 }
 
 /// Whether the calling process's programs are to be carried along.
-fn is_carrying() -> bool {
+pub fn is_carrying() -> bool {
     config::config().is_some()
 }
 
@@ -205,6 +223,11 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn fexecve(number: c_int, argv: Argv, envp: Argv) -> c_int {
         if !is_carrying() { return next(number, argv, envp); }
         replacing(envp, |envp| next(number, argv, envp))
+    }
+    /// Ours goes along.
+    fn execveat(directory: c_int, path: *const c_char, argv: Argv, envp: Argv, flags: c_int) -> c_int {
+        if !is_carrying() { return next(directory, path, argv, envp, flags); }
+        replacing(envp, |envp| next(directory, path, argv, envp, flags))
     }
     /// Ours goes along.
     fn posix_spawn(

@@ -14,6 +14,8 @@ mod context;
 pub mod descriptors;
 pub mod errand;
 pub mod exec;
+pub mod exec_list;
+pub mod exec_raw;
 pub mod link;
 mod pause;
 pub mod refusal;

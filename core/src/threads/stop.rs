@@ -6,6 +6,7 @@
 
 use super::slot::{self, Order, Role, Sample, Slot, State};
 use super::{EPOCH, PARKED, handler, release, unblock};
+use crate::life::exec;
 use dmtcp_plugin_api::{proc_files, sys};
 use std::sync::atomic::Ordering;
 
@@ -131,7 +132,8 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                     missing = Some(tid);
                     let at = sent.iter().find(|s| s.0 == tid).map_or(0, |s| s.1);
                     let ours = 1 << (signal - 1);
-                    if now - at > SUSPICIOUS && !unblocked.contains(&tid) && unblock::blocks(tid, ours) {
+                    let suspicious = now - at > SUSPICIOUS && !exec::is_underway() && !unblocked.contains(&tid);
+                    if suspicious && unblock::blocks(tid, ours) {
                         unblocked.push(tid);
                         unblock::unblock(tid, ours);
                     }
