@@ -32,6 +32,7 @@ pub const SAMPLE: &[Need] = &[
     ("/usr/bin/ocamlopt", "ocaml-nox"),
     ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "libjemalloc2"),
     ("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "libgoogle-perftools4"),
+    ("/usr/bin/gawk", "gawk"),
     ("/usr/bin/gdb", "gdb"),
     ("/usr/bin/readelf", "binutils"),
     ("/usr/bin/shellcheck", "shellcheck"),
@@ -44,6 +45,7 @@ pub const SAMPLE: &[Need] = &[
 pub const FULL: &[Need] = &[
     ("/usr/lib/R/bin/exec/R", "r-base-core"),
     ("/usr/bin/octave-cli", "octave"),
+    ("/usr/bin/parallel", "parallel"),
     ("/usr/bin/go", "golang-go"),
     ("/usr/bin/ghc", "ghc"),
     ("/usr/bin/mono", "mono-runtime"),
