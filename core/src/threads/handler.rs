@@ -197,6 +197,11 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
                 unsafe { slot.saved() }.pending.put_back(signal::bit());
                 slot.give_order(Order::Stay);
             }
+            Order::Take => {
+                // SAFETY: as above.
+                unsafe { slot.saved() }.pending.take_rest(signal::bit());
+                slot.give_order(Order::Stay);
+            }
             Order::Stay | Order::Go => break,
         }
     }

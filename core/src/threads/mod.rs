@@ -55,6 +55,18 @@ pub fn release_alone(tid: i32) {
     }
 }
 
+/// Has parked threads take the signals that have come since they parked: from threads and processes that stopped later. What
+/// comes from now on is lost by a restart.
+pub fn take_late_signals() {
+    let ours = crate::signal::bit();
+    for slot in parked().into_iter().filter(|slot| pending::has_news(slot.tid(), ours)) {
+        slot.give_order(Order::Take);
+        while slot.order() == Order::Take && slot.state() == State::Parked {
+            nudge();
+        }
+    }
+}
+
 /// Has parked threads look at their orders. All wait on one word, whose value stays: a wake that comes just before the wait
 /// is lost, so this is repeated until the order is carried out.
 fn nudge() {

@@ -6,9 +6,10 @@
 //! any other goes on. Order between different numbers need not be kept, the kernel always takes the lowest; within a
 //! number it is: what has come while the thread was parked is taken out too and queued behind.
 //!
-//! Runs inside the handler of the checkpoint signal, with all signals blocked.
+//! Runs inside the handler of the checkpoint signal, with all signals blocked: when the thread parks, and once more when
+//! all processes have stopped, since those that stopped later may have signalled those that stopped first.
 
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{proc_files, sys};
 
 /// A `siginfo_t`, as 16 words.
 pub type Info = [u64; 16];
@@ -46,17 +47,30 @@ struct More {
 
 const _: () = assert!(size_of::<More>() == 64 << 10);
 
-/// The thread's own and the process's pending sets, from /proc/thread-self/status.
-fn sets() -> Option<(u64, u64)> {
-    let mut text = [0u8; 4096];
-    let file = sys::open(b"/proc/thread-self/status", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let filled = sys::read(file.number(), &mut text).ok()?;
+/// The thread's own and the process's pending sets, from the text of /proc/PID/task/TID/status.
+fn sets_in(text: &[u8]) -> Option<(u64, u64)> {
     let field = |name: &[u8]| {
-        let at = text[..filled].windows(name.len()).position(|w| w == name)? + name.len();
+        let at = text.windows(name.len()).position(|w| w == name)? + name.len();
         let digits = text.get(at..at + 16)?;
         digits.iter().try_fold(0u64, |n, &d| Some(n << 4 | u64::from((d as char).to_digit(16)?)))
     };
     Some((field(b"SigPnd:\t")?, field(b"ShdPnd:\t")?))
+}
+
+/// Those of the calling thread.
+fn sets() -> Option<(u64, u64)> {
+    let mut text = [0u8; 4096];
+    let file = sys::open(b"/proc/thread-self/status", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let filled = sys::read(file.number(), &mut text).ok()?;
+    sets_in(&text[..filled])
+}
+
+/// Whether a thread would take anything now. For the checkpoint thread.
+pub fn has_news(tid: i32, ours: u64) -> bool {
+    let text = proc_files::read_file(&proc_files::task_path(tid, "status")).unwrap_or_default();
+    let (own, shared) = sets_in(&text).unwrap_or_default();
+    let shared = if tid == sys::pid() { shared } else { 0 };
+    (own | shared) & !ours != 0
 }
 
 fn pending_set() -> u64 {
@@ -114,7 +128,8 @@ impl Pending {
         self.take_rest(ours);
     }
 
-    fn take_rest(&mut self, ours: u64) {
+    /// Takes what has come since, beside what was taken before.
+    pub fn take_rest(&mut self, ours: u64) {
         let first = sys::tid() == sys::pid();
         // Nothing at all, most of the time: one system call.
         while pending_set() & !ours != 0 {

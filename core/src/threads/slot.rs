@@ -43,6 +43,8 @@ pub enum Order {
     Go = 1,
     /// Queue the signals again that were pending, and say so by taking the order back.
     PutBack = 2,
+    /// Take what is pending by now, and say so by taking the order back.
+    Take = 3,
 }
 
 /// Whose slot it is.
@@ -216,6 +218,7 @@ impl Slot {
         match self.order.load(Ordering::Acquire) {
             1 => Order::Go,
             2 => Order::PutBack,
+            3 => Order::Take,
             _ => Order::Stay,
         }
     }
