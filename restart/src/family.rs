@@ -261,9 +261,7 @@ impl Plan<'_> {
                 let outcome = restoration.prepare(ids).and_then(|prepared| {
                     self.join(link);
                     await_ended(self.forest, &children);
-                    if self.forest.waited.first() == Some(&link.node) && !node.session && node.group == Group::Lead {
-                        restoration.take_foreground();
-                    }
+                    self.take_foreground(link);
                     restoration.bring_back(link, prepared)
                 });
                 match outcome {
@@ -273,10 +271,12 @@ impl Plan<'_> {
             }
             Role::Ended(status) => {
                 self.join(link);
+                self.take_foreground(link);
                 end_as(status)
             }
             Role::Passing => {
                 self.join(link);
+                self.take_foreground(link);
                 end(0)
             }
         }
@@ -297,6 +297,13 @@ impl Plan<'_> {
         }
         link.report(Kind::Joined, 0);
         link.wait(Gate::Joined);
+    }
+
+    /// Gives the terminal to the node's group, if it had it.
+    fn take_foreground(&self, link: Link<'_>) {
+        if self.forest.foreground == Some(link.node) {
+            link.restoration.take_foreground();
+        }
     }
 
     fn name(&self, node: usize) -> String {

@@ -31,6 +31,8 @@ pub struct Member {
     pub gone: Vec<i32>,
     /// Its ended children.
     pub ended: Vec<EndedChild>,
+    /// The group in the foreground of its controlling terminal, if it has one.
+    pub foreground: i32,
 }
 
 /// What a node of the plan becomes.
@@ -81,6 +83,8 @@ pub struct Forest {
     pub roots: Vec<usize>,
     /// The processes whose end is waited for; the first is the one whose exit status counts.
     pub waited: Vec<usize>,
+    /// The leader of the group that gets the foreground of the terminal, if dmtcp_restart has it.
+    pub foreground: Option<usize>,
 }
 
 /// No session or group of the tree: that of whoever restarts it.
@@ -106,6 +110,7 @@ pub fn plan(members: &[Member]) -> Forest {
     planner.join_groups();
     planner.reach_all();
     planner.choose_waited();
+    planner.choose_foreground();
     planner.forest
 }
 
@@ -299,6 +304,16 @@ impl<'a> Planner<'a> {
             waited.push(0);
         }
         self.forest.waited = waited;
+    }
+
+    /// The group that had the foreground of the terminal that the first processes were launched on; else that of the first.
+    fn choose_foreground(&mut self) {
+        let nodes = &self.forest.nodes;
+        let leads = |node: &usize| !nodes[*node].session && nodes[*node].group == Group::Lead;
+        let outside = |member: &&Member| member.foreground > 0 && !self.is_known_session(member.sid);
+        let group = self.members.iter().find(outside).map(|member| member.foreground);
+        let leader = (0..nodes.len()).filter(leads).find(|node| group == Some(self.pgids[*node]));
+        self.forest.foreground = leader.or_else(|| self.forest.waited.first().copied().filter(leads));
     }
 }
 

@@ -114,3 +114,19 @@ fn the_first_launched_counts() {
     assert_eq!(plan(&[daemon, member(10, 1, 10, 0), member(9, 1, 8, 0)]).waited, [1, 2]);
     assert_eq!(plan(&[member(10, 1, 10, 10), member(9, 1, 9, 0), member(11, 7, 8, 0)]).waited, [2]);
 }
+
+#[test]
+fn the_foreground_goes_to_the_group_that_had_it() {
+    let shell_and_job = |foreground| {
+        let shell = Member { foreground, ..member(10, 5, 10, 5) };
+        plan(&[shell, member(11, 10, 11, 5), member(12, 10, 11, 5)]).foreground
+    };
+    assert_eq!(shell_and_job(11), Some(1), "a job of the shell");
+    assert_eq!(shell_and_job(10), Some(0));
+    assert_eq!(shell_and_job(5), Some(0), "a stranger: the first process");
+    let gone = Member { foreground: 11, gone: vec![11], ..member(12, 10, 11, 5) };
+    let forest = plan(&[member(10, 5, 10, 5), gone]);
+    assert_eq!(forest.foreground.and_then(|node| forest.nodes[node].pid), Some(11), "one whose leader had ended");
+    let inner = Member { foreground: 21, ..member(20, 10, 20, 20) };
+    assert_eq!(plan(&[member(10, 5, 10, 5), inner, member(21, 20, 21, 20)]).foreground, Some(0), "another terminal");
+}

@@ -143,6 +143,7 @@ pub fn table(state: &HostState) -> HostTable {
         path,
         leaderless,
         ended_child,
+        foreground,
     }
 }
 
@@ -225,6 +226,12 @@ extern "C" fn leaderless(context: *mut (), index: u32, id: i32) {
 extern "C" fn ended_child(context: *mut (), index: u32, child: EndedChild) {
     if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
         member.ended.push(child);
+    }
+}
+
+extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
+    if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
+        member.foreground = id;
     }
 }
 

@@ -110,6 +110,8 @@ pub struct HostTable {
     pub leaderless: extern "C" fn(*mut (), u32, i32),
     /// The process had this ended child.
     pub ended_child: extern "C" fn(*mut (), u32, EndedChild),
+    /// The group with this id was in the foreground of the process' terminal.
+    pub foreground: extern "C" fn(*mut (), u32, i32),
 }
 
 /// A pointer to a [`HostTable`] in the shape that the layout check of `abi_stable` accepts.
@@ -212,6 +214,11 @@ impl Host<'_> {
     /// Asks that the process have this ended child again.
     pub fn ended_child(&self, index: u32, child: EndedChild) {
         (self.table.ended_child)(self.table.context, index, child);
+    }
+
+    /// Says that the group with this id was in the foreground of the process' controlling terminal.
+    pub fn foreground(&self, index: u32, id: i32) {
+        (self.table.foreground)(self.table.context, index, id);
     }
 
     /// Tells the user something that does not keep the restart from working.

@@ -48,7 +48,17 @@ fn look() -> Result<Ids, String> {
     tids.sort_unstable();
     let ended = family::ended().map_err(|e| format!("the ended children of the process cannot be read: error {e}"))?;
     let leaderless = family::leaderless(pgid, sid);
-    Ok(Ids { pid, tids, ppid, pgid, sid, users: sys::user_ids(), ended, leaderless })
+    Ok(Ids {
+        pid,
+        tids,
+        ppid,
+        pgid,
+        sid,
+        users: sys::user_ids(),
+        ended,
+        leaderless,
+        foreground: state::foreground(&stat),
+    })
 }
 
 restart_half!("pid-virt", restart::Half);

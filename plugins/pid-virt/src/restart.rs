@@ -20,6 +20,7 @@ impl RestartHalf for Half {
         for index in 0..host.process_count() {
             if let Some(ids) = section(host, index)? {
                 host.want_ids(index, &[&[ids.pid][..], &ids.tids].concat());
+                host.foreground(index, ids.foreground);
                 for id in ids.leaderless {
                     host.leaderless(index, id);
                 }

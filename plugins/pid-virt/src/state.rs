@@ -23,6 +23,9 @@ pub struct Ids {
     /// Which of the group and the session have no leader any more.
     #[serde(default)]
     pub leaderless: Vec<i32>,
+    /// The group in the foreground of the controlling terminal; 0: there is no terminal.
+    #[serde(default)]
+    pub foreground: i32,
 }
 
 /// A child that has ended.
@@ -43,21 +46,31 @@ impl Ids {
     pub const SECTION: &str = "ids";
 }
 
-/// Parent, process group and session in /proc/PID/stat. The name before them may hold anything.
-pub fn family(stat: &[u8]) -> Option<[i32; 3]> {
+/// Number `index` of those that follow the state in /proc/PID/stat. The name before them may hold anything.
+fn number(stat: &[u8], index: usize) -> Option<i32> {
     let text = String::from_utf8_lossy(stat);
-    let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace().skip(1);
-    let mut next = || fields.next()?.parse().ok();
-    Some([next()?, next()?, next()?])
+    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1 + index)?.parse().ok()
+}
+
+/// Parent, process group and session in /proc/PID/stat.
+pub fn family(stat: &[u8]) -> Option<[i32; 3]> {
+    Some([number(stat, 0)?, number(stat, 1)?, number(stat, 2)?])
+}
+
+/// The group in the foreground of the controlling terminal, in /proc/PID/stat; 0: there is no terminal.
+pub fn foreground(stat: &[u8]) -> i32 {
+    number(stat, 4).unwrap_or(0).max(0)
 }
 
 #[cfg(test)]
 mod tests {
-    use super::family;
+    use super::{family, foreground};
 
     #[test]
     fn a_name_can_hold_anything() {
         assert_eq!(family(b"5 (a) R 1 2 3) S 10 20 30 0 -1"), Some([10, 20, 30]));
         assert_eq!(family(b"5 (a) S 10"), None);
+        assert_eq!(foreground(b"5 (a) R 1 2 3) S 10 20 30 34816 40 4194560 2"), 40);
+        assert_eq!(foreground(b"5 (a) S 10 20 30 0 -1 4194560"), 0);
     }
 }
