@@ -38,17 +38,22 @@ impl RunAs {
             .then_some("runs its programs as root; the tests were started by an ordinary user")
     }
 
+    /// The user to change to, if it is another one than the tests run as.
+    pub fn user_id(self) -> Option<u32> {
+        (self == RunAs::User && nix::unistd::geteuid().is_root()).then_some(NOBODY)
+    }
+
     /// Let `command` run as this user.
     pub fn apply(self, command: &mut Command) {
-        if self == RunAs::User && nix::unistd::geteuid().is_root() {
-            command.uid(NOBODY).gid(NOBODY);
+        if let Some(user) = self.user_id() {
+            command.uid(user).gid(user);
         }
     }
 
     /// Give a file or directory to this user.
     pub fn own(self, path: &Path) -> Result<()> {
-        if self == RunAs::User && nix::unistd::geteuid().is_root() {
-            std::os::unix::fs::lchown(path, Some(NOBODY), Some(NOBODY))?;
+        if let Some(user) = self.user_id() {
+            std::os::unix::fs::lchown(path, Some(user), Some(user))?;
         }
         Ok(())
     }

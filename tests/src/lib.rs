@@ -26,6 +26,7 @@ pub mod recorder;
 pub mod restart;
 pub mod runner;
 pub mod scenario;
+pub mod terminal;
 pub mod tool;
 pub mod wait;
 

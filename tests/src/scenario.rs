@@ -12,6 +12,7 @@ use crate::process::{self, Pids};
 use crate::program::Program;
 use crate::progress::{self, Bounds, Progress, Steps};
 use crate::restart::Restart;
+use crate::terminal::Terminal;
 use crate::tool;
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
@@ -59,6 +60,8 @@ pub struct Scenario {
     fresh: bool,
     steps_on_stdout: bool,
     output_in_pipe: bool,
+    on_terminal: bool,
+    terminal: Option<Terminal>,
     others: Vec<(Option<Child>, Option<Coordinator>)>,
 }
 
@@ -90,6 +93,8 @@ impl Scenario {
             fresh: false,
             steps_on_stdout: false,
             output_in_pipe: false,
+            on_terminal: false,
+            terminal: None,
             others: Vec::new(),
         })
     }
@@ -140,6 +145,16 @@ impl Scenario {
         self.output_in_pipe();
         self.steps_on_stdout = true;
         self.set_env("STEPS_LOG", "-");
+    }
+
+    /// Let the program run on a terminal of the case, a new one after each restart.
+    pub fn on_terminal(&mut self) {
+        self.on_terminal = true;
+    }
+
+    /// The terminal.
+    pub fn terminal(&mut self) -> Result<&mut Terminal> {
+        self.terminal.as_mut().context("no terminal")
     }
 
     /// Set a variable for everything that is started from now on.
@@ -206,6 +221,12 @@ impl Scenario {
         let path = self.output_file();
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
         self.run_as.own(&path)?;
+        if self.on_terminal {
+            let (terminal, mut session) = Terminal::open(self.run_as, command, file)?;
+            self.terminal = Some(terminal);
+            self.front = Some(session.spawn().with_context(|| format!("cannot run {session:?}"))?);
+            return Ok(());
+        }
         if self.output_in_pipe {
             let (mut reader, writer) = std::io::pipe()?;
             let mut file = file;

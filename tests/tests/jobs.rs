@@ -1,0 +1,152 @@
+//! Job control and builds: a shell that is used at a terminal, and make with several jobs in the middle of a project.
+
+use dmtcp_tests::{Case, Program, Restart, Result, Scenario, ensure, runner, wait};
+use std::fmt::Write as _;
+use std::fs;
+use std::path::PathBuf;
+use std::process::ExitCode;
+
+const STATUS: i32 = 7;
+const INTERRUPT: &str = "\x03";
+const SUSPEND: &str = "\x1a";
+
+/// The job is in the foreground, in the background and stopped, and the shell at its prompt, at a checkpoint each; after
+/// each restart on a new terminal everything that is typed goes to whom it belongs.
+fn a_shell_at_a_terminal(s: &mut Scenario) -> Result<()> {
+    s.on_terminal();
+    s.set_env("PS1", "READY> ");
+    s.set_env("HISTFILE", "/dev/null");
+    let job = s.prepared()?.join(" ");
+    let port = s.port()?;
+    let mut shell = s.tool("dmtcp_launch");
+    shell.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory());
+    shell.args(["/bin/bash", "--norc", "--noprofile", "-i"]);
+    s.launch_command(shell)?;
+    s.terminal()?.shows("READY> ")?;
+    s.terminal()?.keys(&format!("{job}\n"))?;
+    s.see_steps(3)?;
+    again(s)?;
+    s.terminal()?.keys("first\n")?;
+    s.terminal()?.shows("heard <first> 0")?;
+    s.terminal()?.keys(INTERRUPT)?;
+    s.terminal()?.shows("interrupted 1")?;
+    s.terminal()?.keys(SUSPEND)?;
+    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.shows("READY> ")?;
+    s.terminal()?.keys("bg\n")?;
+    s.see_steps(3)?;
+    again(s)?;
+    // For the shell, not for the job.
+    s.terminal()?.keys("echo $((6 * 7)) answered\n")?;
+    s.terminal()?.shows("42 answered")?;
+    s.terminal()?.keys("fg\n")?;
+    s.terminal()?.shows(&job)?;
+    s.terminal()?.keys("second\n")?;
+    s.terminal()?.shows("heard <second> 1")?;
+    s.terminal()?.keys(SUSPEND)?;
+    s.terminal()?.shows("Stopped")?;
+    s.checkpoint()?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.terminal()?.keys("jobs\n")?;
+    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.keys("fg\n")?;
+    s.terminal()?.shows(&job)?;
+    s.terminal()?.keys("third\n")?;
+    s.terminal()?.shows("heard <third> 1")?;
+    s.see_steps(3)?;
+    fs::write(s.path("stop"), "")?;
+    wait::until(10, "the job to end", || Ok(s.progress().find("DONE").first().map(|_| ())))?;
+    s.terminal()?.keys("exit $?\n")?;
+    s.finish(STATUS)
+}
+
+fn again(s: &mut Scenario) -> Result<()> {
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)
+}
+
+const FILES: usize = 200;
+
+/// A project of many C files; the program that it makes prints the returned number.
+fn write_project(s: &Scenario) -> Result<(PathBuf, u64)> {
+    let directory = s.path("project");
+    fs::create_dir(&directory)?;
+    s.run_as().own(&directory)?;
+    let (mut sum, mut declared, mut called, mut objects) = (0, String::new(), String::new(), String::new());
+    for n in 0..FILES {
+        let mut body = format!("unsigned long f{n}(unsigned long x) {{\n  unsigned long y = x;\n");
+        for step in 0..40 {
+            writeln!(body, "  y = y * {} + {}; if (y % 5 == {}) y ^= x << {};", n + 3, step, step % 5, step % 9)?;
+        }
+        fs::write(directory.join(format!("f{n}.c")), body + "  return y;\n}\n")?;
+        let mut y = n as u64;
+        for step in 0..40 {
+            y = y.wrapping_mul(n as u64 + 3).wrapping_add(step);
+            if y % 5 == step % 5 {
+                y ^= (n as u64) << (step % 9);
+            }
+        }
+        sum = y.wrapping_add(sum);
+        writeln!(declared, "unsigned long f{n}(unsigned long);")?;
+        writeln!(called, "  sum += f{n}({n});")?;
+        write!(objects, " f{n}.o")?;
+    }
+    let main = "#include <stdio.h>\n#include \"all.h\"\nint main(void) {\n  unsigned long sum = 0;\n";
+    fs::write(directory.join("main.c"), format!("{main}{called}  printf(\"%lu\\n\", sum);\n  return 0;\n}}\n"))?;
+    fs::write(directory.join("all.h"), declared)?;
+    let rules = "program: main.o $(OBJECTS)\n\tgcc -o $@ $^\n%.o: %.c all.h\n\tgcc -O1 -pipe -c -o $@ $<\n";
+    fs::write(directory.join("Makefile"), format!("OBJECTS ={objects}\n{rules}"))?;
+    Ok((directory, sum))
+}
+
+fn make_with_three_jobs(s: &mut Scenario) -> Result<()> {
+    let (directory, sum) = write_project(s)?;
+    fs::write(s.log(), "")?;
+    s.run_as().own(&s.log())?;
+    let made = |enough: usize| -> Result<()> {
+        wait::until(200, &format!("{enough} object files"), || {
+            let objects =
+                fs::read_dir(&directory)?.flatten().filter(|x| x.path().extension().is_some_and(|x| x == "o"));
+            Ok((objects.count() >= enough).then_some(()))
+        })
+    };
+    let port = s.port()?;
+    let mut make = s.tool("dmtcp_launch");
+    make.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory());
+    make.args(["/usr/bin/make", "-j3", "-C"]).arg(&directory);
+    s.launch_command(make)?;
+    for part in [30, 80, 130] {
+        made(part)?;
+        s.checkpoint()?;
+        made(part + 10)?;
+        s.kill()?;
+        s.restart(&Restart::images())?;
+    }
+    made(FILES)?;
+    let ended = s.wait_end()?;
+    ensure!(ended.success(), "make ended with {ended}");
+    let said = s.output(s.command(&directory.join("program").display().to_string()))?;
+    let said = String::from_utf8_lossy(&said.stdout).trim().to_string();
+    ensure!(said == sum.to_string(), "the program says {said}, not {sum}");
+    let mut check = s.command("/usr/bin/make");
+    check.arg("-q").arg("-C").arg(&directory);
+    ensure!(s.output(check)?.status.success(), "make has left something to be made");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    runner::main(vec![
+        Case::flow("a_shell_at_a_terminal", Program::c("foreground.c", &[]), a_shell_at_a_terminal).limit(180),
+        Case::flow(
+            "make_with_three_jobs",
+            Program::c("foreground.c", &[]).needs("/usr/bin/make", "make"),
+            make_with_three_jobs,
+        )
+        .limit(600)
+        .full_only(),
+    ])
+}
