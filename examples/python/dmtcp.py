@@ -120,6 +120,11 @@ def change_number(request, database, key, operand):
     return old.value if answer == 0 else None
 
 
+def generation():
+    """Number of the last checkpoint that this process took part in; 0: none."""
+    return _call("dmtcp_get_generation", 0)
+
+
 def process_name():
     """What tells this process from all others; kept over restarts."""
     return _text("dmtcp_get_uniquepid_str")

@@ -221,6 +221,9 @@ pub struct CoreApi {
     /// Comes to a barrier (name, whether for the own host only) and waits for the other processes. -1: all have come.
     /// Otherwise the length of the reason why not, which is copied as far as there is room.
     pub meet: extern "C" fn(*const u8, usize, host: bool, into: *mut u8, room: usize) -> isize,
+    /// Keeps whole pages of private anonymous memory out of the image that is being described: start, length. After a
+    /// restart they are there, filled with zeros.
+    pub exclude: extern "C" fn(start: u64, length: u64),
 }
 
 /// Work on a value of the computation.

@@ -147,6 +147,12 @@ impl Core {
         (self.api.blob)(p.as_ptr(), p.len(), name.as_ptr(), name.len(), address, length);
     }
 
+    /// Keeps memory out of the image that is being described: the whole pages of it that are private and anonymous. After
+    /// a restart they are there, filled with zeros. For caches, and for what nobody may find on a disk.
+    pub fn exclude(&self, start: u64, length: u64) {
+        (self.api.exclude)(start, length);
+    }
+
     /// A number for a kernel object, unique in the process and its image.
     pub fn new_object(&self) -> u64 {
         (self.api.new_object)()

@@ -25,6 +25,12 @@ pub fn compile(s: &Scenario, compiler: &[&str], source: &Path, output: &str) -> 
     Ok(path)
 }
 
+/// An example in C++, as a program.
+pub fn cxx_example(s: &Scenario, name: &str) -> Result<PathBuf> {
+    let compiler = ["g++", "-std=c++11", "-Wall", "-Wextra", "-pedantic"];
+    compile(s, &compiler, &root().join(format!("examples/cpp/{name}.cpp")), name)
+}
+
 /// An example in C, as a program.
 pub fn example(s: &Scenario, name: &str) -> Result<PathBuf> {
     compile(s, &C99, &root().join(format!("examples/c/{name}.c")), name)

@@ -1,12 +1,10 @@
 //! The interfaces for other people's code: dmtcp.h and its functions, plugins in C and Rust, what examples/ shows.
 
-use dmtcp_tests::examples::{C99, c_plugin, compile, example, launch, root, rust_plugin, see};
+use dmtcp_tests::examples::{C99, c_plugin, compile, cxx_example, example, launch, root, rust_plugin, see};
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner};
-use std::collections::BTreeSet;
 use std::fs;
-use std::path::Path;
-use std::process::{Command, ExitCode};
+use std::process::ExitCode;
 
 /// Exit status of programs that make steps.
 const STATUS: i32 = 7;
@@ -19,59 +17,6 @@ fn threads() -> Program {
 fn last_words(said: &str, prefix: &str) -> Vec<String> {
     let lines = said.lines().filter(|line| line.starts_with(prefix));
     lines.filter_map(|line| line.split(' ').next_back()).map(str::to_owned).collect()
-}
-
-fn header_compiles(s: &mut Scenario) -> Result<()> {
-    let source = s.path("both.c");
-    let program = "#include \"dmtcp.h\"\nint main(void) { return dmtcp_checkpoint() != DMTCP_NOT_PRESENT || \
-                   dmtcp_is_enabled() || dmtcp_get_ckpt_dir()[0]; }\n";
-    fs::write(&source, program)?;
-    for compiler in [["gcc", "-std=c99"], ["g++", "-std=c++11"]] {
-        for position in [["-fPIE", "-pie"], ["-fno-pie", "-no-pie"]] {
-            let words = [compiler[0], compiler[1], "-Wall", "-Wextra", "-pedantic", position[0], position[1]];
-            let path = compile(s, &words, &source, "both")?;
-            let ended = s.output(s.command(&path.display().to_string()))?;
-            ensure!(
-                ended.status.success(),
-                "{compiler:?} {position:?}: without us the answers are wrong: {}",
-                ended.status
-            );
-        }
-    }
-    Ok(())
-}
-
-/// Names that are followed by a parenthesis in declarations of the header.
-fn declared(header: &str) -> BTreeSet<String> {
-    let mut names = BTreeSet::new();
-    let offered = header.split("/* ---- Part 7").next().unwrap_or(header);
-    for line in offered.lines().filter(|line| line.starts_with("EXTERNC")) {
-        let name = line.split('(').next().and_then(|before| before.split([' ', '*']).next_back()).unwrap_or_default();
-        names.insert(name.to_owned());
-    }
-    // What plugins define, and the library calls.
-    names.remove("dmtcp_initialize_plugin");
-    names
-}
-
-fn header_and_library_agree(s: &mut Scenario) -> Result<()> {
-    let declared = declared(&fs::read_to_string(root().join("include/dmtcp.h"))?);
-    let launch = s.tool("dmtcp_launch").get_program().to_os_string();
-    let library = Path::new(&launch).with_file_name("libdmtcp.so");
-    let symbols = Command::new("nm").args(["-D", "--defined-only"]).arg(&library).output().context("cannot run nm")?;
-    let exported: BTreeSet<String> = text(&symbols)
-        .lines()
-        .filter_map(|line| line.split(' ').next_back())
-        .filter(|name| ["dmtcp_", "checkpoint_", "Dmtcp"].iter().any(|start| name.starts_with(start)))
-        // What plugins and debuggers find by name, and no program calls.
-        .filter(|name| !["dmtcp_core_wire", "dmtcp_restart_pause"].contains(name))
-        .map(str::to_owned)
-        .collect();
-    let (missing, secret): (Vec<_>, Vec<_>) =
-        (declared.difference(&exported).collect(), exported.difference(&declared).collect());
-    ensure!(missing.is_empty(), "declared in dmtcp.h, not exported by {}: {missing:?}", library.display());
-    ensure!(secret.is_empty(), "exported by {}, not declared in dmtcp.h: {secret:?}", library.display());
-    Ok(())
 }
 
 const ONE_CHECKPOINT: [&str; 4] = ["PRESUSPEND", "PRECHECKPOINT", "RESUME", "RUNNING"];
@@ -197,6 +142,11 @@ fn c_program_takes_its_own_checkpoint(s: &mut Scenario) -> Result<()> {
     takes_its_own_checkpoint(s, &[&program], "the image is ")
 }
 
+fn cxx_program_takes_its_own_checkpoint(s: &mut Scenario) -> Result<()> {
+    let program = cxx_example(s, "self_checkpoint")?.display().to_string();
+    takes_its_own_checkpoint(s, &[&program], "the image is ")
+}
+
 fn python_program_takes_its_own_checkpoint(s: &mut Scenario) -> Result<()> {
     for name in ["dmtcp.py", "self_checkpoint.py"] {
         fs::copy(root().join("examples/python").join(name), s.path(name))?;
@@ -218,11 +168,27 @@ fn examples_run_without_us(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
-fn sections_are_whole(s: &mut Scenario) -> Result<()> {
+fn sections_of_c_are_whole(s: &mut Scenario) -> Result<()> {
     let program = example(s, "critical_section")?.display().to_string();
+    sections_are_whole(s, &[&program])
+}
+
+fn sections_of_cxx_are_whole(s: &mut Scenario) -> Result<()> {
+    let program = cxx_example(s, "critical_section")?.display().to_string();
+    sections_are_whole(s, &[&program])
+}
+
+fn sections_of_python_are_whole(s: &mut Scenario) -> Result<()> {
+    for name in ["dmtcp.py", "critical_section.py"] {
+        fs::copy(root().join("examples/python").join(name), s.path(name))?;
+    }
+    sections_are_whole(s, &["/usr/bin/python3", "critical_section.py"])
+}
+
+fn sections_are_whole(s: &mut Scenario, program: &[&str]) -> Result<()> {
     s.output_in_pipe();
     fs::write(s.log(), "")?;
-    launch(s, &[], &[&program])?;
+    launch(s, &[], program)?;
     see(s, "round 1: ")?;
     for _ in 0..4 {
         s.checkpoint()?;
@@ -394,17 +360,18 @@ fn section_is_explained(s: &mut Scenario) -> Result<()> {
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).sampled_as(RunAs::User);
     runner::main(vec![
-        case("dmtcp_h_compiles_in_c_and_cxx_and_answers_without_us", header_compiles).only(RunAs::User),
-        case("dmtcp_h_and_the_library_agree", header_and_library_agree).only(RunAs::User),
         case("c_plugin_gets_its_events_in_order", c_plugin_gets_events),
         case("rust_plugin_gets_its_events_in_order", rust_plugin_gets_events),
         case("c_plugins_are_first_before_and_last_after_a_checkpoint", c_plugins_are_outermost),
         case("wrappers_of_rust_and_c_plugins_stack", wrappers_stack),
         case("c_plugin_for_another_interface_is_refused", another_interface_version_is_refused),
         case("c_program_takes_its_own_checkpoint", c_program_takes_its_own_checkpoint),
+        case("cxx_program_takes_its_own_checkpoint", cxx_program_takes_its_own_checkpoint),
         case("python_program_takes_its_own_checkpoint", python_program_takes_its_own_checkpoint),
         case("examples_run_without_us", examples_run_without_us).only(RunAs::User),
-        case("no_checkpoint_cuts_a_section", sections_are_whole),
+        case("no_checkpoint_cuts_a_section", sections_of_c_are_whole),
+        case("no_checkpoint_cuts_a_section_in_cxx", sections_of_cxx_are_whole),
+        case("no_checkpoint_cuts_a_section_in_python", sections_of_python_are_whole),
         case("program_asks_how_things_stand", questions_are_answered),
         // One arena for all threads, the one for hooks included.
         Case::flow(

@@ -1,10 +1,17 @@
-//! What processes of a computation tell each other: values, and barriers between hooks, from C, Rust and Python.
+//! What processes of a computation tell each other (values, and barriers between hooks, from C, Rust and Python), and
+//! plugins that save something of their own, or keep something out of the image.
 
 use dmtcp_tests::examples::{c_plugin, launch, root, rust_plugin, see};
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
+use std::io::{BufRead, BufReader};
+use std::os::unix::fs::PermissionsExt;
+use std::os::unix::net::UnixListener;
+use std::path::PathBuf;
 use std::process::{Command, ExitCode};
+use std::sync::mpsc::{Receiver, channel};
+use std::time::Duration;
 
 /// A program that runs until it is ended.
 const SLEEPER: [&str; 3] = ["perl", "-e", "'sleep 1 while 1'"];
@@ -141,14 +148,110 @@ fn steps_of_a_number_are_whole(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Exit status of programs that make steps.
+const STATUS: i32 = 7;
+/// Bytes of the program's scratch memory.
+const SCRATCH: u64 = 64 << 20;
+
+fn scratch_memory_is_kept_out(s: &mut Scenario, plugin: &str) -> Result<()> {
+    s.set_env("DMTCP_PLUGIN", plugin);
+    s.launch()?;
+    s.see_steps(3)?;
+    for _ in 0..2 {
+        s.checkpoint()?;
+        let image = s.image_files()?.remove(0);
+        let length = fs::metadata(&image)?.len();
+        ensure!(length < SCRATCH / 2, "{} has {length} bytes", image.display());
+        // The process that goes on has its noise.
+        s.see_steps(3)?;
+        ensure!(s.progress().find("zeros").is_empty(), "a checkpoint took the scratch memory");
+        s.kill()?;
+        s.restart(&Restart::images())?;
+        s.see_steps(3)?;
+        ensure!(s.progress().find("zeros").len() == 1, "{:?}", s.progress().find("zeros"));
+        fs::write(s.log(), "")?;
+    }
+    s.finish(STATUS)
+}
+
+fn c_plugin_keeps_memory_out(s: &mut Scenario) -> Result<()> {
+    let plugin = c_plugin(s, "scratch")?;
+    scratch_memory_is_kept_out(s, &plugin)
+}
+
+fn rust_plugin_keeps_memory_out(s: &mut Scenario) -> Result<()> {
+    let plugin = rust_plugin(s, "scratch")?;
+    scratch_memory_is_kept_out(s, &plugin)
+}
+
+/// A licence server: what its clients say, line by line, and `end` when one is gone.
+fn serve(s: &Scenario, name: &str) -> Result<(PathBuf, Receiver<String>)> {
+    let path = s.path(name);
+    let listener = UnixListener::bind(&path)?;
+    fs::set_permissions(&path, PermissionsExt::from_mode(0o777))?;
+    let (sender, receiver) = channel();
+    std::thread::spawn(move || {
+        for client in listener.incoming().flatten() {
+            let lines = BufReader::new(client).lines().map_while(std::result::Result::ok);
+            for line in lines.chain(["end".to_owned()]) {
+                // The test may have ended.
+                let _ = sender.send(line);
+            }
+        }
+    });
+    Ok((path, receiver))
+}
+
+fn heard(server: &Receiver<String>, expected: &[&str]) -> Result<()> {
+    for line in expected {
+        let said = server.recv_timeout(Duration::from_secs(30)).with_context(|| format!("nobody said '{line}'"))?;
+        ensure!(said == *line, "the licence server heard '{said}' instead of '{line}'");
+    }
+    Ok(())
+}
+
+/// A plugin's own connection ends before each checkpoint and is made again after it, after a restart to another server.
+fn licences_are_returned_and_taken(s: &mut Scenario) -> Result<()> {
+    let ((first, at_first), (second, at_second)) = (serve(s, "first")?, serve(s, "second")?);
+    let plugin = c_plugin(s, "licence")?;
+    s.set_env("DMTCP_PLUGIN", &plugin);
+    s.set_env("LICENCE_SERVER", &first.display().to_string());
+    s.launch()?;
+    heard(&at_first, &["take"])?;
+    s.see_steps(3)?;
+    let answer = s.ask(&["bc"])?;
+    ensure!(answer.status.success() && !text(&answer).contains("socket"), "dmtcp_command bc: {}", text(&answer));
+    heard(&at_first, &["return", "end", "take"])?;
+    s.checkpoint()?;
+    heard(&at_first, &["return", "end", "take"])?;
+    s.see_steps(3)?;
+    s.kill()?;
+    heard(&at_first, &["end"])?;
+    s.set_env("LICENCE_SERVER", &second.display().to_string());
+    s.restart(&Restart::images())?;
+    heard(&at_second, &["take"])?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    heard(&at_second, &["return", "end", "take"])?;
+    s.finish(STATUS)?;
+    heard(&at_second, &["return", "end"])
+}
+
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| {
-        Case::flow(name, Program::c("threads.c", &[]), flow).sampled_as(RunAs::User)
+        let program = Program::c("threads.c", &[]).args(&["2", "10"]);
+        Case::flow(name, program, flow).sampled_as(RunAs::User)
+    };
+    let scratch = |name, flow: fn(&mut Scenario) -> Result<()>| {
+        Case::flow(name, Program::c("scratch.c", &[]), flow).sampled_as(RunAs::User)
     };
     runner::main(vec![
         case("processes_find_each_other", processes_find_each_other),
         case("a_missing_plugin_is_named", a_missing_plugin_is_named),
         case("a_process_alone_finds_itself", a_process_alone_finds_itself),
         case("steps_of_a_number_are_whole", steps_of_a_number_are_whole),
+        case("a_licence_is_returned_before_and_taken_after", licences_are_returned_and_taken),
+        scratch("memory_that_a_c_plugin_excludes_is_not_saved", c_plugin_keeps_memory_out),
+        scratch("memory_that_a_rust_plugin_excludes_is_not_saved", rust_plugin_keeps_memory_out),
     ])
 }

@@ -46,6 +46,7 @@ pub const FULL: &[Need] = &[
     ("/usr/lib/R/bin/exec/R", "r-base-core"),
     ("/usr/bin/octave-cli", "octave"),
     ("/usr/bin/parallel", "parallel"),
+    ("/usr/bin/clang", "clang"),
     ("/usr/bin/go", "golang-go"),
     ("/usr/bin/ghc", "ghc"),
     ("/usr/bin/mono", "mono-runtime"),

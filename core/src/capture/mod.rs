@@ -100,6 +100,13 @@ fn region_kind(mapping: &Mapping, claimed: bool) -> u32 {
     }
 }
 
+/// Adds memory to what is stored, if there is any.
+fn push_extent(contents: &mut Contents, start: u64, end: u64, copy: bool, shared: bool) {
+    if start < end {
+        contents.extents.push((Source { address: start, length: end - start, copy, shared }, false));
+    }
+}
+
 /// Lays the image out. The plan is consistent with the mappings that it returns the text of.
 fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<(Plan, Vec<u8>), String> {
     let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
@@ -108,6 +115,8 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     let method = config::config().map_or(Method::None, |c| c.compress);
     let mut contents = Contents { identity: facts.identity.clone(), method, ..Contents::default() };
     let mut restore = restore_record(facts);
+    let mut holes: Vec<(u64, u64)> = description.excluded.iter().copied().chain([own.buffer]).collect();
+    holes.sort_unstable();
     for mapping in &mappings {
         if mapping.name == b"[vsyscall]" || (mapping.start >= own.buffer.0 && mapping.end <= own.buffer.1) {
             continue;
@@ -150,16 +159,13 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
         let plain = kind == kind::ANONYMOUS && mapping.prot & 1 != 0 && mapping.flags & flag::GUARDS == 0;
         let shared = kind == kind::ORPHAN || mapping.flags & (flag::DONTFORK | flag::WIPEONFORK) != 0;
         let mut store = |start: u64, end: u64| {
-            if start < own.buffer.1 && own.buffer.0 < end {
-                // The buffer has grown together with its neighbours: store what lies around it.
-                for (a, b) in [(start, own.buffer.0), (own.buffer.1, end)] {
-                    if a < b {
-                        contents.extents.push((Source { address: a, length: b - a, copy: true, shared }, false));
-                    }
-                }
-                return;
+            // What lies between the holes: the buffer may have grown together with its neighbours.
+            let mut at = start;
+            for &(a, b) in holes.iter().filter(|(a, b)| kind == kind::ANONYMOUS && *a < end && start < *b) {
+                push_extent(&mut contents, at, a.min(end), !plain, shared);
+                at = at.max(b);
             }
-            contents.extents.push((Source { address: start, length: end - start, copy: !plain, shared }, false));
+            push_extent(&mut contents, at, end, !plain, shared);
         };
         match kind {
             kind::VDSO | kind::PRIVATE_FILE => store(mapping.start, mapping.end),

@@ -31,6 +31,7 @@ pub static API: CoreApi = CoreApi {
     set_checkpoint_directory,
     name: exchange::name,
     meet: exchange::meet,
+    exclude,
 };
 
 /// Bytes that a plugin passed.
@@ -57,6 +58,10 @@ extern "C" fn section(p: *const u8, pn: usize, n: *const u8, nn: usize, b: *cons
 
 extern "C" fn blob(p: *const u8, pn: usize, n: *const u8, nn: usize, address: u64, length: u64) {
     description::with(|d| d.blobs.push((string(p, pn), string(n, nn), address, length)));
+}
+
+extern "C" fn exclude(start: u64, length: u64) {
+    description::with(|d| d.exclude(start, start.saturating_add(length)));
 }
 
 extern "C" fn new_object() -> u64 {

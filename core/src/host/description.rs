@@ -2,6 +2,7 @@
 //!
 //! Only the checkpoint thread (and hooks that it runs) touches it, one generation at a time.
 
+use dmtcp_image::PAGE;
 use dmtcp_plugin_api::sys;
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
@@ -26,10 +27,22 @@ pub struct Description {
     pub blobs: Vec<(String, String, u64, u64)>,
     /// Claimed mappings.
     pub claims: Vec<Claim>,
+    /// Memory that is not to be in the image: whole pages.
+    pub excluded: Vec<(u64, u64)>,
     /// One sentence each.
     pub unsupported: Vec<String>,
     /// Why the checkpoint cannot be, if a plugin said so.
     pub failure: Option<String>,
+}
+
+impl Description {
+    /// Keeps the whole pages of a range out of the image.
+    pub fn exclude(&mut self, start: u64, end: u64) {
+        let (start, end) = (start.next_multiple_of(PAGE), end / PAGE * PAGE);
+        if start < end {
+            self.excluded.push((start, end));
+        }
+    }
 }
 
 struct Shared(UnsafeCell<Description>);
@@ -41,6 +54,7 @@ static CURRENT: Shared = Shared(UnsafeCell::new(Description {
     sections: Vec::new(),
     blobs: Vec::new(),
     claims: Vec::new(),
+    excluded: Vec::new(),
     unsupported: Vec::new(),
     failure: None,
 }));

@@ -5,6 +5,7 @@
 
 use super::{application, files, news};
 use crate::life::{checkpoint, link};
+use libc::in_addr;
 use std::ffi::{c_char, c_int};
 
 /// `DmtcpUniqueProcessId`.
@@ -56,14 +57,14 @@ pub extern "C" fn dmtcp_get_coordinator_timestamp() -> u64 {
 
 /// IPv4 address of this machine as others see it, as `struct in_addr`.
 #[unsafe(no_mangle)]
-pub extern "C" fn dmtcp_get_local_ip_addr(into: *mut u32) {
+pub extern "C" fn dmtcp_get_local_ip_addr(into: *mut in_addr) {
     let address = match news::standing() {
         Some(standing) => application::undisturbed(|| link::own_address(&standing.host)),
         None => std::net::Ipv4Addr::LOCALHOST,
     };
     if !into.is_null() {
         // SAFETY: the interface demands null or a valid pointer. The bytes are in the order of the network.
-        unsafe { into.write_unaligned(u32::from_ne_bytes(address.octets())) };
+        unsafe { into.write_unaligned(in_addr { s_addr: u32::from_ne_bytes(address.octets()) }) };
     }
 }
 

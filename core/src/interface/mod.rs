@@ -8,6 +8,7 @@
 //! | [`plugins`] | C plugins: registration, events in their order |
 //! | [`names`] | what processes tell each other: values and barriers |
 //! | [`hooks`] | the thread that hooks of C plugins run on |
+//! | [`regions`] | memory that a C plugin keeps out of the image |
 //! | [`locks`] | whether hooks can use libc while the program is stopped |
 //! | [`mutex`] | locks for plugins |
 //! | [`files`] | names of directories, images and the program |
@@ -29,6 +30,7 @@ mod mutex;
 pub mod names;
 pub mod news;
 pub mod plugins;
+mod regions;
 mod settings;
 mod symbols;
 

@@ -13,6 +13,8 @@ use dmtcp_plugin_api::sys;
 use std::ffi::c_int;
 use std::sync::atomic::{AtomicU32, AtomicU64, Ordering};
 
+/// `DmtcpMutexType`.
+type MutexType = c_int;
 /// `DMTCP_MUTEX_RECURSIVE`.
 const RECURSIVE: u32 = 1;
 /// `DMTCP_MUTEX_LLL`: nobody asks who has it.
@@ -55,7 +57,7 @@ fn at<'a, T>(lock: *const T) -> Option<&'a T> {
 
 /// Makes a mutex of a kind.
 #[unsafe(no_mangle)]
-pub extern "C" fn DmtcpMutexInit(mutex: *mut Mutex, kind: c_int) {
+pub extern "C" fn DmtcpMutexInit(mutex: *mut Mutex, kind: MutexType) {
     if !mutex.is_null() {
         let new = Mutex {
             word: AtomicU32::new(0),

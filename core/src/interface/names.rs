@@ -12,6 +12,10 @@ use dmtcp_plugin_api::arena;
 use dmtcp_protocol::names::{Answer, Scope, number};
 use std::ffi::{c_char, c_int};
 
+/// `DmtcpKvdbRequest_t`: the numbers of [`operation`].
+type KvdbRequest = c_int;
+/// `DmtcpKvdbResponse_t`.
+type KvdbResponse = c_int;
 const SUCCESS: c_int = 0;
 const INVALID_REQUEST: c_int = 1;
 const DB_NOT_FOUND: c_int = 2;
@@ -70,13 +74,13 @@ enum Operand<'a> {
 /// Works on a value. `old` gets the text of before, "0" if there was none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_kvdb_request(
-    request: c_int,
+    request: KvdbRequest,
     database: *const c_char,
     key: *const c_char,
     value: *const c_char,
     old: *mut c_char,
     size: usize,
-) -> c_int {
+) -> KvdbResponse {
     // No thread is stopped by a checkpoint inside our allocator.
     hold::hold();
     let done = work(request, database, key, Operand::Text(text(value).unwrap_or_default()));
@@ -104,12 +108,12 @@ fn give(before: &[u8], old: *mut c_char, size: usize) -> c_int {
 /// Works on a number. `old` gets the number of before, 0 if there was none.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_kvdb_request64(
-    request: c_int,
+    request: KvdbRequest,
     database: *const c_char,
     key: *const c_char,
     value: i64,
     old: *mut i64,
-) -> c_int {
+) -> KvdbResponse {
     hold::hold();
     let result = match work(request, database, key, Operand::Number(value)) {
         Err(reason) => reason,

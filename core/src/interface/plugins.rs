@@ -4,7 +4,7 @@
 //! called first; each registers its descriptor and calls the next one, found by RTLD_NEXT. Events go forward over the list
 //! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
 
-use super::{hooks, text};
+use super::{hooks, regions, text};
 use crate::host::description;
 use crate::{life, log};
 use dmtcp_plugin_api::abi::Event;
@@ -94,6 +94,7 @@ pub fn load() -> Result<(), String> {
         first();
     }
     if !registered().is_empty() {
+        regions::find_hook();
         // Behind our own handlers: the child is a member when its hooks run.
         // SAFETY: the functions are of the type that libc wants and stay.
         unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
@@ -115,9 +116,12 @@ extern "C" fn after_fork_in_child() {
     deliver_number(Event::AtforkChild as c_int, true);
 }
 
-/// Calls the hooks on the calling thread. Allocates nothing: threads may be stopped anywhere.
+/// Calls the hooks on the calling thread.
 pub fn deliver(event: Event) {
     deliver_number(event as c_int, event.is_reverse());
+    if event == Event::PreCheckpoint {
+        regions::ask();
+    }
 }
 
 fn deliver_number(event: c_int, reverse: bool) {
@@ -141,7 +145,11 @@ pub fn event(event: Event) {
         Event::Exit => return deliver(event),
         Event::PreCheckpoint => {
             super::settings::describe();
-            hooks::run(event).and_then(|()| hooks::park())
+            let outcome = hooks::run(event).and_then(|()| hooks::park());
+            if outcome.is_ok() {
+                regions::describe();
+            }
+            outcome
         }
         _ => hooks::run(event),
     };

@@ -11,6 +11,8 @@ use std::sync::atomic::{AtomicPtr, Ordering};
 const LONGEST: usize = 122_880;
 /// What dmtcp_restart looks at.
 const SKIP_TRUNCATE: &str = "DMTCP_SKIP_TRUNCATE_FILE_AT_RESTART";
+/// `DmtcpGetRestartEnvErr_t`.
+type RestartEnvErr = c_int;
 const NOT_FOUND: c_int = -1;
 const TOO_LONG: c_int = -2;
 const BUFFER_TOO_SMALL: c_int = -3;
@@ -19,7 +21,7 @@ const NULL_POINTER: c_int = -5;
 /// A variable in the environment of dmtcp_restart. 0; -1: not set, or no restart; -2: it does not fit into the caller's
 /// buffer; -3: it is longer than any value that can be had; -5: a null pointer.
 #[unsafe(no_mangle)]
-pub extern "C" fn dmtcp_get_restart_env(name: *const c_char, into: *mut c_char, room: usize) -> c_int {
+pub extern "C" fn dmtcp_get_restart_env(name: *const c_char, into: *mut c_char, room: usize) -> RestartEnvErr {
     let Some(name) = text(name).filter(|_| !into.is_null()) else { return NULL_POINTER };
     let Some(value) = restore::environment(name) else { return NOT_FOUND };
     if value.len() >= LONGEST {
