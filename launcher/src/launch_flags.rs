@@ -8,6 +8,9 @@ use dmtcp_protocol::env;
 use std::ffi::OsString;
 use std::path::PathBuf;
 
+/// How images are compressed when nobody says anything. The original compresses too, and scripts count on small images.
+const DEFAULT_COMPRESSION: &str = "zstd";
+
 /// What a checkpoint does when it meets something that no plugin can save.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
 pub enum OnUnsupported {
@@ -35,10 +38,10 @@ pub struct LaunchFlags {
     /// Compress images as gzip does [env: DMTCP_GZIP=1]
     #[arg(long, overrides_with_all = ["no_gzip", "compress"])]
     pub gzip: bool,
-    /// Do not compress images (this is the default) [env: DMTCP_GZIP=0]
+    /// Do not compress images: they are written faster, are core files, and can be restarted with --lazy [env: DMTCP_GZIP=0]
     #[arg(long, overrides_with_all = ["gzip", "compress"])]
     pub no_gzip: bool,
-    /// Compress images: gzip[:1-9], zstd[:1-19], lz4 or none [env: DMTCP_COMPRESS]
+    /// Compress images: gzip[:1-9], zstd[:1-19], lz4 or none [env: DMTCP_COMPRESS] [default: zstd]
     #[arg(long, value_name = "METHOD", overrides_with_all = ["gzip", "no_gzip"], value_parser = Method::parse)]
     pub compress: Option<Method>,
     /// Do without a coordinator: the program takes its checkpoints itself, by dmtcp_checkpoint() or --interval
@@ -162,8 +165,9 @@ impl LaunchFlags {
             Some(Method::parse(&text).map_err(|error| format!("{}: {error}", env::COMPRESS)))
         };
         let old = || match flags::text(&[env::GZIP]).as_deref() {
+            Some("0") => Ok(Method::None),
             Some("1") => Method::parse("gzip"),
-            _ => Ok(Method::None),
+            _ => Method::parse(DEFAULT_COMPRESSION),
         };
         by_flag.map(Ok).or_else(by_name).unwrap_or_else(old)
     }

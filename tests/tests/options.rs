@@ -38,7 +38,8 @@ fn is_compressed(s: &Scenario) -> Result<bool> {
 /// Each line: options, variables, and whether the image is compressed.
 fn compression(s: &mut Scenario) -> Result<()> {
     let program = s.prepared()?;
-    let table: [(Given, bool); 8] = [
+    let table: [(Given, bool); 9] = [
+        ((&[], &[]), true),
         ((&["--gzip"], &[]), true),
         ((&["--no-gzip"], &[]), false),
         ((&[], &[("DMTCP_GZIP", "1")]), true),
