@@ -124,6 +124,10 @@ fn threads() -> Vec<Case> {
     ]
 }
 
+fn memory() -> Vec<Case> {
+    vec![Case::new("memory_advised_moved_grown_and_sealed", c("memory_odd.c")).streams(2)]
+}
+
 fn synchronisation() -> Vec<Case> {
     let cxx = Program::cxx("cxx_waits.cpp", &["-std=c++20"]);
     vec![
@@ -135,5 +139,5 @@ fn synchronisation() -> Vec<Case> {
 }
 
 fn main() -> ExitCode {
-    runner::main([signals(), threads(), synchronisation()].into_iter().flatten().collect())
+    runner::main([signals(), threads(), synchronisation(), memory()].into_iter().flatten().collect())
 }

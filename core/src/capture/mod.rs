@@ -9,6 +9,7 @@
 
 pub mod cpu;
 pub mod maps;
+pub mod marks;
 mod notes;
 mod pages;
 mod sink;
@@ -112,6 +113,7 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
     let mappings = maps::parse(&text);
     let pagemap = pages::Pagemap::open();
+    marks::look(&mappings, &pagemap);
     let method = config::config().map_or(Method::None, |c| c.compress);
     let mut contents = Contents { identity: facts.identity.clone(), method, ..Contents::default() };
     let mut restore = restore_record(facts);

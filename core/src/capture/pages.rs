@@ -10,6 +10,7 @@ const GAP: u64 = 256 << 10;
 const PAGE_IS_PRESENT: u64 = 1 << 3;
 const PAGE_IS_SWAPPED: u64 = 1 << 4;
 const PAGE_IS_PFNZERO: u64 = 1 << 5;
+const PAGE_IS_GUARD: u64 = 1 << 8;
 /// `_IOWR('f', 16, struct pm_scan_arg)`.
 const PAGEMAP_SCAN: usize = 0xc060_6610;
 
@@ -55,29 +56,57 @@ impl Pagemap {
 
     /// Calls `store` for each extent of a private mapping: in order, page aligned, within it.
     pub fn populated(&self, start: u64, end: u64, store: &mut impl FnMut(u64, u64)) {
-        let mut merged = Merge { current: None, store };
-        let known = match &self.file {
-            Some(file) if self.scan && scan(file, start, end, &mut merged) => true,
-            Some(file) => entries(file, start, end, &mut merged),
-            None => false,
-        };
-        if !known {
+        let mut merged = Merge { current: None, gap: GAP, store };
+        if !self.find(&CONTENT, start, end, &mut merged) {
             merged.current = None;
             merged.add(start, end);
         }
         merged.finish();
     }
+
+    /// Calls `store` for each run of guard pages of a mapping that has some, if the kernel tells which they are.
+    pub fn guards(&self, start: u64, end: u64, store: &mut impl FnMut(u64, u64)) {
+        let mut merged = Merge { current: None, gap: 0, store };
+        if self.find(&GUARDS, start, end, &mut merged) {
+            merged.finish();
+        }
+    }
+
+    fn find<F: FnMut(u64, u64)>(&self, what: &Wanted, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
+        match &self.file {
+            Some(file) if self.scan && scan(file, what, start, end, merged) => true,
+            Some(file) => entries(file, what, start, end, merged),
+            None => false,
+        }
+    }
 }
+
+/// Which pages are looked for.
+struct Wanted {
+    /// PAGEMAP_SCAN: none of these.
+    none: u64,
+    /// And one of these.
+    any: u64,
+    /// In an entry of /proc/PID/pagemap, one of these bits of the highest byte.
+    entry: u8,
+}
+
+/// Bit 63 present, bit 62 swapped.
+const CONTENT: Wanted = Wanted { none: PAGE_IS_PFNZERO, any: PAGE_IS_PRESENT | PAGE_IS_SWAPPED, entry: 0xc0 };
+/// Bit 58.
+const GUARDS: Wanted = Wanted { none: 0, any: PAGE_IS_GUARD, entry: 0x04 };
 
 struct Merge<'a, F: FnMut(u64, u64)> {
     current: Option<(u64, u64)>,
+    /// Runs that are nearer than this are one.
+    gap: u64,
     store: &'a mut F,
 }
 
 impl<F: FnMut(u64, u64)> Merge<'_, F> {
     fn add(&mut self, start: u64, end: u64) {
         match &mut self.current {
-            Some(run) if start <= run.1 + GAP => run.1 = end,
+            Some(run) if start <= run.1 + self.gap => run.1 = end,
             run => {
                 if let Some((a, b)) = run.replace((start, end)) {
                     (self.store)(a, b);
@@ -94,7 +123,7 @@ impl<F: FnMut(u64, u64)> Merge<'_, F> {
 }
 
 /// False: the kernel does not know the request; nothing was added.
-fn scan<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
+fn scan<F: FnMut(u64, u64)>(file: &Fd, what: &Wanted, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
     let mut found = [PageRegion::default(); 256];
     let mut at = start;
     while at < end {
@@ -104,10 +133,10 @@ fn scan<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<
             end,
             vec: found.as_mut_ptr() as u64,
             vec_len: found.len() as u64,
-            category_inverted: PAGE_IS_PFNZERO,
-            category_mask: PAGE_IS_PFNZERO,
-            category_anyof_mask: PAGE_IS_PRESENT | PAGE_IS_SWAPPED,
-            return_mask: PAGE_IS_PRESENT,
+            category_inverted: what.none,
+            category_mask: what.none,
+            category_anyof_mask: what.any,
+            return_mask: what.any,
             ..ScanArgument::default()
         };
         match sys::ioctl(file.number(), PAGEMAP_SCAN, &mut argument) {
@@ -130,8 +159,8 @@ fn scan<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<
     true
 }
 
-/// One 64-bit entry a page; bit 63 present, bit 62 swapped. False: cannot be read; nothing was added.
-fn entries<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
+/// One 64-bit entry a page. False: cannot be read; nothing was added.
+fn entries<F: FnMut(u64, u64)>(file: &Fd, what: &Wanted, start: u64, end: u64, merged: &mut Merge<'_, F>) -> bool {
     let mut buffer = [0u8; 4096];
     let mut at = start;
     while at < end {
@@ -145,7 +174,7 @@ fn entries<F: FnMut(u64, u64)>(file: &Fd, start: u64, end: u64, merged: &mut Mer
             }
         };
         for entry in buffer[..filled].chunks_exact(8) {
-            if entry[7] & 0xc0 != 0 {
+            if entry[7] & what.entry != 0 {
                 merged.add(at, at + PAGE);
             }
             at += PAGE;

@@ -9,7 +9,7 @@
 use super::context::{self, RESTARTED};
 use super::worker::{Worker, make_buffer};
 use super::{checkpoint, descriptors, exec, exit, pause};
-use crate::capture::cpu;
+use crate::capture::{cpu, marks};
 use crate::signal::{self, KernelAction};
 use crate::{host, interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
@@ -149,6 +149,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     descriptors::separate()?;
     let info = take_handoff()?;
     pause::at(4);
+    marks::put_back();
     worker.buffer = make_buffer()?;
     super::alone::set(false);
     worker.host = info.coord_host.clone();
