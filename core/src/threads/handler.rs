@@ -22,6 +22,8 @@ const RSEQ_SIGNATURE: usize = 0x5305_3053;
 /// Bytes of a thread's rseq area as libc registers it.
 pub const RSEQ_LENGTH: usize = 32;
 const RSEQ_UNREGISTER: usize = 1;
+/// What personality(2) takes for a question.
+const ASK: usize = 0xffff_ffff;
 
 /// Installs the handler, raw, for the process.
 pub fn install_handler(number: i32) -> Result<(), i32> {
@@ -147,8 +149,9 @@ pub fn save_thread(saved: &mut Saved) {
     saved.death_signal = 0;
     let _ = sys::prctl(libc::PR_GET_PDEATHSIG, (&raw mut saved.death_signal) as usize, 0, 0, 0);
     saved.no_new_privileges = sys::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0).unwrap_or(0) as i32;
-    // SAFETY: the kernel writes the words and the stack_t that are passed.
+    // SAFETY: the kernel writes the words and the stack_t that are passed; personality(2) with this value only asks.
     unsafe {
+        saved.personality = sys::call(libc::SYS_personality as i32, [ASK, 0, 0, 0, 0, 0]).unwrap_or(0) as u64;
         let _ = sys::call(
             libc::SYS_get_robust_list as i32,
             [0, (&raw mut saved.robust_head) as usize, (&raw mut saved.robust_length) as usize, 0, 0, 0],
@@ -290,6 +293,7 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
         if saved.timer_slack != 0 {
             call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK as usize, saved.timer_slack as usize, 0, 0]);
         }
+        call(libc::SYS_personality, [saved.personality as usize, 0, 0, 0]);
         call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, saved.death_signal as usize, 0, 0]);
         if saved.no_new_privileges == 1 {
             call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]);

@@ -95,6 +95,8 @@ pub struct Saved {
     pub name: [u8; 16],
     /// PR_GET_TIMERSLACK.
     pub timer_slack: u64,
+    /// personality(2), which is the thread's own.
+    pub personality: u64,
     /// PR_GET_PDEATHSIG.
     pub death_signal: i32,
     /// PR_GET_NO_NEW_PRIVS.
