@@ -254,7 +254,13 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// Our signal is not to be eaten.
     fn sigtimedwait(set: *const sigset_t, info: *mut siginfo_t, limit: *const timespec) -> c_int {
-        next(pointer(&without(set)), info, limit)
+        timed::with_copy(limit, |limit| next(pointer(&without(set)), info, limit))
+    }
+    /// Our signal stays unblocked.
+    fn epoll_pwait2(
+        epoll: c_int, events: *mut libc::epoll_event, room: c_int, limit: *const timespec, set: *const sigset_t,
+    ) -> c_int {
+        timed::with_copy(limit, |limit| next(epoll, events, room, limit, pointer(&without(set))))
     }
     /// Our signal is not to be eaten.
     fn signalfd(number: c_int, set: *const sigset_t, flags: c_int) -> c_int {

@@ -5,7 +5,8 @@
 //! * sleeps become absolute: clock_nanosleep(TIMER_ABSTIME), one clock read more;
 //! * poll becomes ppoll, whose time the kernel counts down in libc's private copy;
 //! * epoll_wait notes its deadline in thread-local storage, and the handler of the checkpoint signal, on the same thread,
-//!   corrects the register that holds the milliseconds.
+//!   corrects the register that holds the milliseconds;
+//! * sigtimedwait, semtimedop and epoll_pwait2 are given a copy of their time, and the handler corrects that.
 
 use dmtcp_plugin_api::sys;
 use libc::{c_int, c_uint, timespec};
@@ -17,14 +18,20 @@ const MILLISECOND: u64 = 1_000_000;
 thread_local! {
     /// Deadline of the epoll_wait that the thread is in, nanoseconds of CLOCK_MONOTONIC; 0: none.
     static DEADLINE: Cell<u64> = const { Cell::new(0) };
+    /// Address of the copy of its time that the wait was given, 0: it has none.
+    static COPY: Cell<u64> = const { Cell::new(0) };
 }
 
 #[allow(clippy::disallowed_methods, reason = "only wrappers call it, on threads that run")]
-fn clock_now() -> u64 {
+fn now_on(clock: c_int) -> u64 {
     let mut time = timespec { tv_sec: 0, tv_nsec: 0 };
     // SAFETY: `time` is a valid timespec. libc's function is the vdso's: a tenth of a system call.
-    unsafe { libc::clock_gettime(libc::CLOCK_MONOTONIC, &raw mut time) };
+    unsafe { libc::clock_gettime(clock, &raw mut time) };
     time.tv_sec as u64 * SECOND + time.tv_nsec as u64
+}
+
+fn clock_now() -> u64 {
+    now_on(libc::CLOCK_MONOTONIC)
 }
 
 fn split(nanoseconds: u64) -> timespec {
@@ -45,10 +52,10 @@ fn relative(time: *const timespec) -> Option<u64> {
     (time.tv_sec as u64).checked_mul(SECOND)?.checked_add(time.tv_nsec as u64).filter(|n| *n < u64::MAX / 4)
 }
 
-/// Sleeps until a deadline. 0, or an error number.
-fn sleep_until(deadline: u64) -> c_int {
+/// Sleeps until a deadline of a clock. 0, or an error number.
+fn sleep_until(clock: c_int, deadline: u64) -> c_int {
     let until = split(deadline);
-    clock_nanosleep::next(libc::CLOCK_MONOTONIC, libc::TIMER_ABSTIME, &raw const until, std::ptr::null_mut())
+    clock_nanosleep::next(clock, libc::TIMER_ABSTIME, &raw const until, std::ptr::null_mut())
 }
 
 fn left(deadline: u64) -> u64 {
@@ -72,18 +79,53 @@ pub fn with_deadline(limit: c_int, wait: impl FnOnce() -> c_int) -> c_int {
     result
 }
 
+/// Runs a wait with a copy of its time, which [`count_down`] corrects. As in [`with_deadline`], what a longjmp has left
+/// behind is overwritten.
+pub fn with_copy(time: *const timespec, wait: impl FnOnce(*const timespec) -> c_int) -> c_int {
+    let Some(length) = relative(time) else {
+        COPY.set(0);
+        return wait(time);
+    };
+    let copy = Cell::new(split(length));
+    DEADLINE.set(clock_now() + length);
+    COPY.set(copy.as_ptr() as u64);
+    let result = wait(copy.as_ptr());
+    COPY.set(0);
+    DEADLINE.set(0);
+    result
+}
+
+/// The call is entered again with the time at this address: if it is the copy that the calling thread's wait was given, it
+/// becomes what is left.
+pub fn count_down(address: u64) {
+    if address != 0 && address == COPY.get() {
+        let left = split(DEADLINE.get().saturating_sub(sys::clock(libc::CLOCK_MONOTONIC)));
+        // SAFETY: the wait that noted the address has not returned, so its copy is there.
+        unsafe { (address as *mut timespec).write_volatile(left) };
+    }
+}
+
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// Waits with a copy of its time.
+    fn semtimedop(id: c_int, operations: *mut libc::sembuf, count: libc::size_t, limit: *const timespec) -> c_int {
+        with_copy(limit, |limit| next(id, operations, count, limit))
+    }
     /// Becomes absolute.
     fn clock_nanosleep(clock: c_int, flags: c_int, time: *const timespec, rest: *mut timespec) -> c_int {
-        let relative_clock = clock == libc::CLOCK_MONOTONIC || clock == libc::CLOCK_REALTIME;
-        let Some(length) = (if flags == 0 && relative_clock { relative(time) } else { None }) else {
+        // Who sets the time of day does not change how long a relative sleep on it is.
+        let base = match clock {
+            libc::CLOCK_MONOTONIC | libc::CLOCK_REALTIME | libc::CLOCK_TAI => Some(libc::CLOCK_MONOTONIC),
+            libc::CLOCK_BOOTTIME => Some(clock),
+            _ => None,
+        };
+        let (Some(base), Some(length), 0) = (base, relative(time), flags) else {
             return next(clock, flags, time, rest);
         };
-        let deadline = clock_now() + length;
-        let error = sleep_until(deadline);
+        let deadline = now_on(base) + length;
+        let error = sleep_until(base, deadline);
         if error == libc::EINTR && !rest.is_null() {
             // SAFETY: the caller passes null or a valid pointer.
-            unsafe { rest.write(split(left(deadline))) };
+            unsafe { rest.write(split(deadline.saturating_sub(now_on(base)))) };
         }
         error
     }
@@ -108,7 +150,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// Becomes absolute.
     fn sleep(seconds: c_uint) -> c_uint {
         let deadline = clock_now() + u64::from(seconds) * SECOND;
-        match sleep_until(deadline) {
+        match sleep_until(libc::CLOCK_MONOTONIC, deadline) {
             0 => 0,
             _ => ((left(deadline) + SECOND / 2) / SECOND) as c_uint,
         }

@@ -2,7 +2,7 @@
 //! checks it at every step; the kinder ways to meet it are in `resources.rs`.
 
 use dmtcp_tests::process::{descendants, state_of};
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, runner, wait};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::ExitCode;
@@ -81,7 +81,7 @@ fn stands_still_and_goes_on(s: &mut Scenario) -> Result<()> {
     }
     await_standstill(PROGRAM)?;
     let answer = s.ask(&["-k"])?;
-    dmtcp_tests::ensure!(answer.status.success(), "{}", dmtcp_tests::scenario::text(&answer));
+    ensure!(answer.status.success(), "{}", dmtcp_tests::scenario::text(&answer));
     s.wait_end().map(drop)
 }
 
@@ -138,6 +138,45 @@ fn synchronisation() -> Vec<Case> {
     ]
 }
 
+/// Waits of a second end although a checkpoint comes more often than that.
+fn checkpoints_all_the_time(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(1)?;
+    let before = s.progress().last();
+    let end = std::time::Instant::now() + std::time::Duration::from_secs(8);
+    while std::time::Instant::now() < end {
+        s.checkpoint()?;
+    }
+    let after = s.progress().last();
+    for (stream, steps) in after {
+        let made = steps - before.get(&stream).copied().unwrap_or(0);
+        ensure!(made >= 2, "{stream} has made {made} steps in 8 s of checkpoints");
+    }
+    s.see_steps(1)?;
+    s.finish(STATUS)
+}
+
+fn time() -> Vec<Case> {
+    let waits = || c("waits_with_limits.c");
+    vec![
+        Case::flow("waits_end_although_checkpoints_never_do", waits().args(&["all"]), checkpoints_all_the_time)
+            .streams(24)
+            .sampled_as(RunAs::User),
+        Case::new("waits_with_limits", waits()).streams(18).steps(1).full_only(),
+    ]
+}
+
+fn attributes() -> Vec<Case> {
+    let attributes = |dumpable: &str| {
+        c("attributes.c").args(&[dumpable, "an argument that is long enough"]).env("TO_BE_EDITED", "before")
+    };
+    vec![
+        Case::new("attributes_and_small_limits", attributes("dumpable")).streams(2),
+        Case::new("attributes_of_a_process_that_is_not_dumpable", attributes("not")).streams(2),
+    ]
+}
+
 fn main() -> ExitCode {
-    runner::main([signals(), threads(), synchronisation(), memory()].into_iter().flatten().collect())
+    let all = [signals(), threads(), synchronisation(), memory(), time(), attributes()];
+    runner::main(all.into_iter().flatten().collect())
 }

@@ -76,6 +76,11 @@ pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
         {
             frame.uc_mcontext.gregs[REG_R10 as usize] = milliseconds as i64;
         }
+        match number {
+            libc::SYS_rt_sigtimedwait => timed::count_down(register(frame, REG_RDX)),
+            libc::SYS_semtimedop | libc::SYS_epoll_pwait2 => timed::count_down(register(frame, REG_R10)),
+            _ => {}
+        }
         frame.uc_mcontext.gregs[REG_RAX as usize] = number;
         frame.uc_mcontext.gregs[REG_RIP as usize] -= 2;
     }
