@@ -87,6 +87,8 @@ impl Arena {
 pub struct Arenas {
     common: Arena,
     checkpoint: Arena,
+    /// What blocks of the checkpoint arena are marked with: another value in each fork's child.
+    mark: AtomicUsize,
 }
 
 // SAFETY: the heaps are only touched under their locks.
@@ -188,26 +190,32 @@ fn scratch() -> Option<*mut Scratch> {
 }
 
 const COMMON: usize = 0x4341_4152;
+/// The first mark of blocks of the checkpoint arena; later ones differ in the upper half.
 const CHECKPOINT: usize = 0x4341_4b43;
+const NEXT_MARK: usize = 1 << 32;
 const OF_SCRATCH: usize = 0x4341_5343;
 
 impl Arenas {
     /// An allocator without memory.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { common: Arena::new(false), checkpoint: Arena::new(true) }
+        Self { common: Arena::new(false), checkpoint: Arena::new(true), mark: AtomicUsize::new(CHECKPOINT) }
     }
 
-    /// In a fork's child: whatever another thread was doing to the common arena, nobody is doing it any more.
-    /// The arena may be half way through a change, so it is abandoned, not unlocked, if it was locked.
+    /// In a fork's child: whatever another thread was doing to the arenas, nobody is doing it any more.
+    ///
+    /// The parent's checkpoint thread goes on while a fork copies page after page: the copies of its arena and of its lock
+    /// are of different moments, and tell nothing. So the child's begins anew, and blocks of before are never freed. The
+    /// common arena is abandoned if it was locked.
     pub fn after_fork(&self) {
-        for arena in [&self.common, &self.checkpoint] {
-            if !arena.try_lock() {
-                // SAFETY: the child has one thread, this one, and it is not inside the arena.
-                unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages { populated: arena.populated })) };
-            }
-            arena.locked.store(false, Ordering::Release);
+        self.mark.fetch_add(NEXT_MARK, Ordering::Relaxed);
+        let locked = !self.common.try_lock();
+        for arena in [Some(&self.checkpoint), locked.then_some(&self.common)].into_iter().flatten() {
+            // SAFETY: the child has one thread, this one, and it is not inside the arena.
+            unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages { populated: arena.populated })) };
         }
+        self.checkpoint.locked.store(false, Ordering::Release);
+        self.common.locked.store(false, Ordering::Release);
     }
 }
 
@@ -224,8 +232,10 @@ unsafe impl GlobalAlloc for Arenas {
             // SAFETY: `with_scratch` has put it there, and only the checkpoint thread, which is the caller, uses it.
             (unsafe { &mut *scratch }.alloc(layout.size(), prefix), OF_SCRATCH)
         } else {
-            let (arena, mark) =
-                if on_checkpoint_stack() { (&self.checkpoint, CHECKPOINT) } else { (&self.common, COMMON) };
+            let (arena, mark) = match on_checkpoint_stack() {
+                true => (&self.checkpoint, self.mark.load(Ordering::Relaxed)),
+                false => (&self.common, COMMON),
+            };
             // SAFETY: size and alignment are valid as those of `layout` are.
             (arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) }), mark)
         };
@@ -253,8 +263,11 @@ unsafe impl GlobalAlloc for Arenas {
                 // SAFETY: as in `alloc`; the block starts `prefix` before what the user has.
                 unsafe { (*scratch).free(user.sub(prefix), layout.size(), prefix) };
             }
-        } else if mark == CHECKPOINT {
-            self.checkpoint.with(free);
+        } else if mark != COMMON {
+            // Else it is one of before a fork.
+            if mark == self.mark.load(Ordering::Relaxed) {
+                self.checkpoint.with(free);
+            }
         } else if !on_checkpoint_stack() {
             self.common.with(free);
         } else if self.common.try_lock() {

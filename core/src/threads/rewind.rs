@@ -5,7 +5,8 @@
 //! * the two bytes before the PC are `syscall`;
 //! * the call was sampled just before the signal was sent, and stack pointer, PC and all six argument registers are still
 //!   those of the sample (glibc >= 2.41 has one `syscall` instruction for many calls, so the PC alone does not tell); or
-//!   there is no sample and the number stands as an immediate operand right before the instruction;
+//!   they are not, since the thread went into the call after it was sampled, and the number stands as an immediate operand
+//!   right before the instruction;
 //! * it is not one whose second entry means something else.
 //!
 //! Decided anew when the thread goes on: if by then a signal is pending that the application handles, -EINTR stays, since
@@ -44,8 +45,8 @@ pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
         sample.number >= 0 && sample.sp == register(frame, REG_RSP) && sample.pc == pc && sample.arguments == now;
     let number = if same {
         sample.number
-    } else if sample.number < 0 && before(7) == 0xb8 {
-        // mov $number, %eax; syscall
+    } else if before(7) == 0xb8 {
+        // It went into the call after it was sampled, running or in another call: mov $number, %eax; syscall
         i64::from(i32::from_le_bytes([before(6), before(5), before(4), before(3)]))
     } else {
         -1
