@@ -8,6 +8,12 @@ use clap_complete::Shell;
 use std::ffi::OsString;
 use std::io::{self, Write};
 
+/// When the command lines last changed.
+const DATE: &str = "2026-11-22";
+/// Programs that have a page.
+const PAGES: [&str; 6] =
+    ["dmtcp_command", "dmtcp_coordinator", "dmtcp_inspect", "dmtcp_launch", "dmtcp_nocheckpoint", "dmtcp_restart"];
+
 /// The flag.
 pub const FLAG: &str = "--generate";
 
@@ -40,8 +46,15 @@ pub fn text(kind: Kind, mut command: Command) -> io::Result<Vec<u8>> {
     let mut out = Vec::new();
     match kind {
         Kind::Man => {
-            // A page that shows its version is made anew for each, and nothing else about it has to change.
-            clap_mangen::Man::new(command).render(&mut out)?;
+            let own = command.get_name().to_owned();
+            let aliases = aliases(&command);
+            clap_mangen::Man::new(command).date(DATE).manual("DMTCP").render(&mut out)?;
+            if !aliases.is_empty() {
+                writeln!(out, ".SH \"OTHER NAMES\"\n{}", aliases.join("\n.br\n"))?;
+            }
+            let others: Vec<String> =
+                PAGES.iter().filter(|name| **name != own).map(|name| format!("\\fB{name}\\fR(1)")).collect();
+            writeln!(out, ".SH \"SEE ALSO\"\n{}", others.join(",\n"))?;
         }
         Kind::Completions(shell) => {
             let name = command.get_name().to_owned();
@@ -49,6 +62,17 @@ pub fn text(kind: Kind, mut command: Command) -> io::Result<Vec<u8>> {
         }
     }
     Ok(out)
+}
+
+/// What else options are called, in a page's language.
+fn aliases(command: &Command) -> Vec<String> {
+    let name = |long: &str| format!("\\fB\\-\\-{}\\fR", long.replace('-', "\\-"));
+    let of = |argument: &clap::Arg| {
+        let long = argument.get_long()?.to_owned();
+        let aliases = argument.get_visible_aliases().filter(|_| !argument.is_hide_set())?;
+        Some(aliases.into_iter().map(|alias| format!("{}: {}", name(alias), name(&long))).collect::<Vec<_>>())
+    };
+    command.get_arguments().filter_map(of).flatten().collect()
 }
 
 /// Prints what the command line asks for and ends the program, if it asks for that.

@@ -26,7 +26,8 @@ pub enum OnUnsupported {
     name = "dmtcp_launch",
     version,
     disable_help_flag = true,
-    override_usage = "dmtcp_launch [OPTIONS] [--] PROGRAM [ARGUMENT]..."
+    override_usage = "dmtcp_launch [OPTIONS] [--] PROGRAM [ARGUMENT]...",
+    after_help = "Exit status: the program's own; 99, or what DMTCP_FAIL_RC says, if it was not started."
 )]
 pub struct LaunchFlags {
     /// Which coordinator.

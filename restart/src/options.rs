@@ -17,7 +17,12 @@ pub enum PidNamespace {
 
 /// Restarts a computation from its checkpoint images.
 #[derive(Parser, Debug)]
-#[command(name = "dmtcp_restart", version, disable_help_flag = true)]
+#[command(
+    name = "dmtcp_restart",
+    version,
+    disable_help_flag = true,
+    after_help = "Exit status: that of the program that was launched first; 99, or what DMTCP_FAIL_RC says, if the computation was not restarted."
+)]
 pub struct Options {
     /// Print help
     #[arg(long, action = clap::ArgAction::Help)]

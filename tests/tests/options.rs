@@ -153,7 +153,7 @@ fn plugins_are_switched(s: &mut Scenario) -> Result<()> {
         let said = text(&s.output(command)?);
         let has = |name: &&str| said.contains(&format!("libdmtcp_{name}.so"));
         ensure!(said.contains("libdmtcp.so"), "{options:?} {variables:?}: {said}");
-        ensure!(loaded.iter().all(has) && !absent.iter().any(|x| has(x)), "{options:?} {variables:?}: {said}");
+        ensure!(loaded.iter().all(has) && !absent.iter().any(has), "{options:?} {variables:?}: {said}");
     }
     Ok(())
 }

@@ -17,7 +17,11 @@ const NOT_RUN: i32 = 2;
 ///
 /// It is not part of checkpoints, and neither is what it starts. After a restart it is not there.
 #[derive(Parser, Debug)]
-#[command(name = "dmtcp_nocheckpoint", version)]
+#[command(
+    name = "dmtcp_nocheckpoint",
+    version,
+    after_help = "Exit status: the program's own; 1: wrong use; 2: it was not started."
+)]
 struct Args {
     /// The program and its arguments
     #[arg(trailing_var_arg = true, required = true, value_name = "PROGRAM [ARGUMENT]...")]
