@@ -1,5 +1,6 @@
 //! The command line.
 
+use crate::journal::Format;
 use clap::{ArgAction, Parser};
 use std::os::fd::RawFd;
 use std::path::PathBuf;
@@ -8,7 +9,12 @@ use std::path::PathBuf;
 ///
 /// Reads commands from stdin; type h for a list.
 #[derive(Parser, Debug)]
-#[command(name = "dmtcp_coordinator", version, disable_help_flag = true)]
+#[command(
+    name = "dmtcp_coordinator",
+    version,
+    disable_help_flag = true,
+    after_help = "Exit status: 0; 1: ended by --timeout or --stale-timeout; 99, or what DMTCP_FAIL_RC says: it did not start."
+)]
 pub struct Args {
     /// Port to listen on; 0: any free one [env: DMTCP_COORD_PORT] [default: 7779]
     #[arg(short = 'p', long = "coord-port", visible_alias = "port", value_name = "PORT")]
@@ -65,6 +71,9 @@ pub struct Args {
     /// Log of a coordinator in the background [default: none]
     #[arg(long, value_name = "FILE", env = "DMTCP_COORD_LOG_FILENAME", hide_env_values = true)]
     pub coord_logfile: Option<PathBuf>,
+    /// What the lines of the log are
+    #[arg(long, value_enum, default_value = "text", env = "DMTCP_COORD_LOG_FORMAT", hide_env_values = true)]
+    pub log_format: Format,
     /// Say less; twice: no warnings either
     #[arg(short = 'q', long, action = ArgAction::Count)]
     pub quiet: u8,

@@ -78,8 +78,12 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         status_file::begin(path, &host, port)
             .with_context(|| format!("cannot write the status file {}", path.display()))?;
     }
-    let journal = Journal::new(args.quiet);
-    journal.note(format_args!("listening on port {port} of {host}; the key is in {}", key.path.display()));
+    let journal = Journal::new(args.quiet, args.log_format);
+    journal.note(
+        "listening",
+        serde_json::json!({"host": host, "port": port, "pid": std::process::id()}),
+        format_args!("listening on port {port} of {host}; the key is in {}", key.path.display()),
+    );
     let mut limits = Limits::default();
     if let Some(seconds) = args.barrier_timeout {
         let limit = Duration::from_secs(seconds);

@@ -53,7 +53,9 @@ impl MetricsFile {
         if let Err(error) = done
             && !std::mem::replace(&mut self.told, true)
         {
-            journal.warn(format_args!("cannot write the metrics file {}: {error}", self.path.display()));
+            let path = self.path.display();
+            let fields = serde_json::json!({"path": path.to_string(), "reason": error.to_string()});
+            journal.warn("metrics_failed", fields, format_args!("cannot write the metrics file {path}: {error}"));
         }
         (self.text, self.written) = (text, Some(now));
         None
@@ -123,6 +125,7 @@ mod tests {
             generation: 4,
             checkpoint_dir: "/".into(),
             last: Some(last),
+            restart: None,
         }
     }
 
@@ -143,7 +146,7 @@ mod tests {
         let path = directory.path().join("dmtcp.prom");
         let mut file = MetricsFile::new(path.clone());
         let now = Instant::now();
-        let journal = Journal::new(2);
+        let journal = Journal::new(2, crate::journal::Format::Text);
         assert_eq!(file.update(&status(), &Counts::default(), journal, now), None);
         assert!(std::fs::read_to_string(&path).unwrap().contains("dmtcp_processes 2"));
         let more = Counts { aborted: 1, ..Counts::default() };

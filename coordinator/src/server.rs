@@ -18,7 +18,8 @@ use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
 use nix::sys::socket::{setsockopt, sockopt};
-use std::collections::BTreeMap;
+use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet};
 use std::io;
 use std::os::fd::{AsFd, AsRawFd};
 use std::path::PathBuf;
@@ -65,6 +66,8 @@ pub struct Server {
     /// A regular file as stdin cannot be polled, and never has to be waited for.
     console_polled: bool,
     connections: BTreeMap<ClientId, Connection>,
+    /// Those without a handshake, the oldest first: only they have to be looked at when time passes.
+    strangers: BTreeSet<ClientId>,
     /// Connections that have more to read than one turn takes.
     ready: Vec<ClientId>,
     next_client: usize,
@@ -115,6 +118,7 @@ impl Server {
             console,
             console_polled,
             connections: BTreeMap::new(),
+            strangers: BTreeSet::new(),
             ready: Vec::new(),
             next_client: FIRST_CLIENT,
             accept_again: None,
@@ -178,7 +182,7 @@ impl Server {
         if !self.ready.is_empty() || (self.console.is_some() && !self.console_polled) {
             return Some(Duration::ZERO);
         }
-        let handshakes = self.connections.values().filter_map(Connection::deadline).min();
+        let handshakes = self.oldest_stranger().map(|(_, deadline)| deadline);
         let ends = [
             self.options.timeout.map(|limit| self.started + limit),
             self.options.stale.and_then(|limit| Some(self.lonely? + limit)),
@@ -190,17 +194,17 @@ impl Server {
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
     }
 
+    /// The connection that has been without a handshake for the longest time, and when that must be over.
+    fn oldest_stranger(&self) -> Option<(ClientId, Instant)> {
+        let client = *self.strangers.first()?;
+        Some((client, self.connections.get(&client)?.deadline()?))
+    }
+
     fn keep_time(&mut self, now: Instant) {
         if self.accept_again.is_some_and(|due| now >= due) {
             self.accept(now);
         }
-        let slow: Vec<ClientId> = self
-            .connections
-            .iter()
-            .filter(|(_, connection)| connection.deadline().is_some_and(|due| now >= due))
-            .map(|(client, _)| *client)
-            .collect();
-        for client in slow {
+        while let Some((client, _)) = self.oldest_stranger().filter(|(_, deadline)| now >= *deadline) {
             self.end(client, &End::Slow, now);
         }
         self.computation.tick(now);
@@ -214,13 +218,13 @@ impl Server {
             |since: Instant, limit: Option<Duration>| limit.is_some_and(|limit| now.duration_since(since) >= limit);
         if passed(self.started, self.options.timeout) {
             self.options.timeout = None;
-            self.journal.warn("the time is up");
+            self.journal.warn("time_up", Value::Null, "the time is up");
             self.computation.end(1, now);
         } else if self.lonely.is_some_and(|since| passed(since, self.options.stale)) {
-            self.journal.warn("nobody has been here for too long");
+            self.journal.warn("stale", Value::Null, "nobody has been here for too long");
             self.exit = Some(1);
         } else if !self.used && passed(self.started, self.options.unused) {
-            self.journal.warn("no process has ever joined");
+            self.journal.warn("unused", Value::Null, "no process has ever joined");
             self.exit = Some(1);
         }
     }
@@ -236,7 +240,12 @@ impl Server {
                     continue;
                 }
                 Err(error) => {
-                    self.journal.warn(format_args!("cannot accept a connection: {error}"));
+                    let reason = error.to_string();
+                    self.journal.warn(
+                        "accept_failed",
+                        json!({"reason": reason}),
+                        format_args!("cannot accept a connection: {error}"),
+                    );
                     self.accept_again = Some(now + RETRY);
                     return;
                 }
@@ -250,13 +259,17 @@ impl Server {
                 .and_then(|()| Ok(setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE)?))
                 .and_then(|()| self.poll.registry().register(&mut stream, Token(client.0), interest));
             if let Err(error) = prepared {
-                self.journal.warn(format_args!("cannot serve a connection: {error}"));
+                let reason = error.to_string();
+                self.journal.warn(
+                    "accept_failed",
+                    json!({"reason": reason}),
+                    format_args!("cannot serve a connection: {error}"),
+                );
                 continue;
             }
             self.connections.insert(client, Connection::new(stream, now));
-            let mut strangers = self.connections.iter().filter(|(_, connection)| connection.deadline().is_some());
-            if let (Some((oldest, _)), true) = (strangers.next(), strangers.count() >= MOST_STRANGERS) {
-                let oldest = *oldest;
+            self.strangers.insert(client);
+            if let Some((oldest, _)) = self.oldest_stranger().filter(|_| self.strangers.len() > MOST_STRANGERS) {
                 self.end(oldest, &End::Crowded, now);
             }
         }
@@ -265,6 +278,9 @@ impl Server {
     fn receive(&mut self, client: ClientId, now: Instant) {
         let Some(connection) = self.connections.get_mut(&client) else { return };
         let turn = connection.receive(&self.key);
+        if connection.deadline().is_none() {
+            self.strangers.remove(&client);
+        }
         if turn.more {
             self.ready.push(client);
         }
@@ -288,9 +304,15 @@ impl Server {
 
     /// A connection is over.
     fn end(&mut self, client: ClientId, end: &End, now: Instant) {
+        self.strangers.remove(&client);
         let Some(mut connection) = self.connections.remove(&client) else { return };
         if !matches!(end, End::Closed) {
-            self.journal.warn(format_args!("a connection was ended: {end}"));
+            let reason = end.to_string();
+            self.journal.warn(
+                "connection_ended",
+                json!({"reason": reason}),
+                format_args!("a connection was ended: {end}"),
+            );
         }
         // Closing the socket takes it out of the poll, whatever this says.
         let _ = self.poll.registry().deregister(&mut connection.stream);
@@ -344,7 +366,8 @@ impl Server {
                 continue;
             };
             let Some(pid) = stopped.get(&inode) else { continue };
-            self.journal.note(format_args!("process {pid} stands still (SIGSTOP): it is continued for what is asked"));
+            let message = format!("process {pid} stands still (SIGSTOP): it is continued for what is asked");
+            self.journal.note("continued", json!({"pid": pid.as_raw()}), message);
             match connection.send(&FromCoordinator::Continued) {
                 Err(end) => self.end(*client, &end, now),
                 Ok(()) => {
@@ -381,7 +404,8 @@ impl Server {
 
     fn read_signals(&mut self, now: Instant) {
         while let Ok(Some(signal)) = self.signals.read_signal() {
-            self.journal.note(format_args!("ended by signal {}", signal.ssi_signo));
+            let number = signal.ssi_signo;
+            self.journal.note("signal", json!({"signal": number}), format_args!("ended by signal {number}"));
             self.computation.end(0, now);
         }
     }

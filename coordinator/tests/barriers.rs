@@ -103,10 +103,11 @@ fn a_failure_is_told_to_all_with_its_reason() {
     let mut asking = coordinator.begin(CHECKPOINT);
     let generation = a.checkpoint();
     b.checkpoint();
-    b.send(FromClient::Failed { generation, reason: "the disk /x is full".into() });
+    b.send(FromClient::Failed { generation, reason: "the disk /x is full".into(), recent: vec!["a line".into()] });
     assert!(a.aborted().contains("the disk /x is full"));
     assert!(b.aborted().contains("prog[2]"));
-    assert!(reason(asking.outcome()).contains("the disk /x is full"));
+    let told = reason(asking.outcome());
+    assert!(told.contains("the disk /x is full") && told.ends_with("log:\n  a line"), "{told}");
     assert!(coordinator.status().running);
 }
 
@@ -120,7 +121,7 @@ fn a_full_disk_at_the_last_moment_fails_the_generation() {
     a.passed(Barrier::Suspended);
     a.write(generation, "x");
     a.passed(Barrier::Written);
-    a.send(FromClient::Failed { generation, reason: "no space left".into() });
+    a.send(FromClient::Failed { generation, reason: "no space left".into(), recent: Vec::new() });
     a.aborted();
     assert!(reason(asking.outcome()).contains("no space left"));
     assert!(!a.public_path().exists());
@@ -133,12 +134,12 @@ fn messages_about_an_aborted_generation_are_ignored() {
     let mut asking = coordinator.begin(CHECKPOINT);
     let old = a.checkpoint();
     b.checkpoint();
-    a.send(FromClient::Failed { generation: old, reason: "no".into() });
+    a.send(FromClient::Failed { generation: old, reason: "no".into(), recent: Vec::new() });
     a.aborted();
     b.aborted();
     reason(asking.outcome());
     b.reach(old, Barrier::Suspended);
-    b.send(FromClient::Failed { generation: old, reason: "late".into() });
+    b.send(FromClient::Failed { generation: old, reason: "late".into(), recent: Vec::new() });
     let mut again = coordinator.begin(CHECKPOINT);
     run_generation(&mut [a, b], "x");
     assert_done(again.outcome());

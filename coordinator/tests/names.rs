@@ -263,7 +263,9 @@ fn after_a_restart_hooks_publish_meet_and_query_anew() {
     let coordinator = Coordinator::start(&[]);
     let id = ComputationId(0xabc);
     let mut restarter = coordinator.connect();
-    restarter.send(&FromClient::Restart { computation: id, generation: 4, processes: 2 }).unwrap();
+    restarter
+        .send(&FromClient::Restart { computation: id, generation: 4, processes: 2, bytes: 0, stages: Vec::new() })
+        .unwrap();
     let mut a = back(&coordinator, id, 1);
     let mut b = back(&coordinator, id, 2);
     for worker in [&mut a, &mut b] {
@@ -302,7 +304,9 @@ fn a_restart_fails_when_a_process_does_not_come_to_a_barrier() {
     let coordinator = Coordinator::start(&[]);
     let id = ComputationId(0xabc);
     let mut restarter = coordinator.connect();
-    restarter.send(&FromClient::Restart { computation: id, generation: 4, processes: 2 }).unwrap();
+    restarter
+        .send(&FromClient::Restart { computation: id, generation: 4, processes: 2, bytes: 0, stages: Vec::new() })
+        .unwrap();
     restarter.recv(LIMIT, "a welcome").unwrap();
     let mut a = back(&coordinator, id, 1);
     let mut b = back(&coordinator, id, 2);

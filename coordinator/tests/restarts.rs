@@ -5,13 +5,13 @@ mod support;
 use dmtcp_launcher::client::{ClientError, Connection};
 use dmtcp_protocol::message::{Barrier, Command, ComputationId, Outcome};
 use std::time::Duration;
-use support::{CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, run_generation};
+use support::{CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, restart_of, run_generation};
 
 const OLD: ComputationId = ComputationId(0xabcd);
 
 fn announce(coordinator: &Coordinator, processes: u32) -> Connection {
     let mut restarter = coordinator.connect();
-    restarter.announce_restart(OLD, 5, processes).unwrap();
+    restarter.announce_restart(OLD, &restart_of(5, processes)).unwrap();
     restarter
 }
 
@@ -58,9 +58,17 @@ fn all_come_back_pass_both_barriers_and_go_on() {
     a.reach(5, Barrier::Resumed);
     a.passed(Barrier::Resumed);
     b.passed(Barrier::Resumed);
-    restarter.await_restarted(LIMIT, |_, _| {}).unwrap();
+    restarter.await_restarted(LIMIT).unwrap();
     let status = coordinator.status();
     assert!(status.running && status.peers == 2 && status.computation == Some(OLD));
+    let took = status.restart.expect("times of the restart");
+    assert_eq!((took.generation, took.processes, took.bytes), (5, 2, 4096));
+    let phases: Vec<&str> = took.phases.iter().map(|(name, _)| name.as_str()).collect();
+    assert_eq!(phases, ["place", "rejoin", "resume"]);
+    assert_eq!(took.stages, [("check".to_owned(), 9)]);
+    // Each part is cut down to whole microseconds.
+    let parts = took.phases.iter().map(|(_, time)| time).sum::<u64>();
+    assert!((parts..=parts + 3).contains(&took.total), "{took:?}");
     let mut asking = coordinator.begin(CHECKPOINT);
     assert_eq!(run_generation(&mut [a, b], "x"), 6, "generations go on where the restarted one was");
     assert_done(asking.outcome());
@@ -84,8 +92,8 @@ fn restarters_of_several_hosts_agree_or_are_refused() {
     let coordinator = Coordinator::start(&[]);
     let mut first = announce(&coordinator, 2);
     let mut second = announce(&coordinator, 2);
-    assert!(refusal(coordinator.connect().announce_restart(OLD, 5, 3)).contains("under way"));
-    assert!(refusal(coordinator.connect().announce_restart(OLD, 4, 2)).contains("under way"));
+    assert!(refusal(coordinator.connect().announce_restart(OLD, &restart_of(5, 3))).contains("under way"));
+    assert!(refusal(coordinator.connect().announce_restart(OLD, &restart_of(4, 2))).contains("under way"));
     let mut workers = [come_back(&coordinator, 1), come_back(&coordinator, 2)];
     for barrier in [Barrier::Restarted, Barrier::Resumed] {
         for worker in &mut workers {
@@ -95,15 +103,15 @@ fn restarters_of_several_hosts_agree_or_are_refused() {
             worker.passed(barrier);
         }
     }
-    first.await_restarted(LIMIT, |_, _| {}).unwrap();
-    second.await_restarted(LIMIT, |_, _| {}).unwrap();
+    first.await_restarted(LIMIT).unwrap();
+    second.await_restarted(LIMIT).unwrap();
 }
 
 #[test]
 fn a_restart_is_refused_while_something_else_is_active() {
     let coordinator = Coordinator::start(&[]);
     let worker = coordinator.worker(1);
-    let why = refusal(coordinator.connect().announce_restart(OLD, 5, 1));
+    let why = refusal(coordinator.connect().announce_restart(OLD, &restart_of(5, 1)));
     assert!(why.contains("another computation") && why.contains("--new-coordinator"), "{why}");
     drop(worker);
     support::wait_for("the worker to be gone", || (coordinator.status().peers == 0).then_some(()));
@@ -133,7 +141,7 @@ fn a_death_on_the_way_ends_the_attempt() {
     let b = come_back(&coordinator, 2);
     drop(b);
     a.killed();
-    assert!(refusal(restarter.await_restarted(LIMIT, |_, _| {})).contains("prog[2]@here"));
+    assert!(refusal(restarter.await_restarted(LIMIT)).contains("prog[2]@here"));
     drop(a);
     support::wait_for("all to be gone", || (coordinator.status().peers == 0).then_some(()));
     announce(&coordinator, 1);
@@ -145,14 +153,14 @@ fn a_restart_that_does_not_get_on_is_given_up() {
     let mut restarter = announce(&coordinator, 2);
     let mut a = come_back(&coordinator, 1);
     a.killed();
-    let why = refusal(restarter.await_restarted(LIMIT, |_, _| {}));
+    let why = refusal(restarter.await_restarted(LIMIT));
     assert!(why.contains("2 processes") && why.contains("1 have come back"), "{why}");
     drop(a);
     support::wait_for("all to be gone", || (coordinator.status().peers == 0).then_some(()));
     let mut restarter = announce(&coordinator, 2);
     let mut workers = [come_back(&coordinator, 1), come_back(&coordinator, 2)];
     workers[0].reach(5, Barrier::Restarted);
-    let why = refusal(restarter.await_restarted(LIMIT, |_, _| {}));
+    let why = refusal(restarter.await_restarted(LIMIT));
     assert!(why.contains("prog[2]@here") && why.contains("Restarted"), "{why}");
 }
 
@@ -161,7 +169,7 @@ fn an_attempt_that_died_early_does_not_stand_in_the_way() {
     let coordinator = Coordinator::start(&[]);
     drop(announce(&coordinator, 2));
     support::wait_for("the next attempt to be accepted", || {
-        coordinator.connect().announce_restart(ComputationId(0x1234), 1, 1).ok()
+        coordinator.connect().announce_restart(ComputationId(0x1234), &restart_of(1, 1)).ok()
     });
 }
 
@@ -187,7 +195,7 @@ fn a_kill_during_a_restart_reaches_everybody() {
     let mut a = come_back(&coordinator, 1);
     let mut asking = coordinator.begin(Command::Kill);
     a.killed();
-    refusal(restarter.await_restarted(LIMIT, |_, _| {}));
+    refusal(restarter.await_restarted(LIMIT));
     drop(a);
     assert_done(asking.outcome());
     std::thread::sleep(Duration::from_millis(10));

@@ -111,7 +111,7 @@ fn an_acquaintance_that_talks_nonsense_is_cut_off() {
     twice.send(FromClient::Join(join(1, &coordinator.images())));
     assert!(matches!(twice.connection.recv(LIMIT, "a refusal"), Err(ClientError::Refused { .. })));
     let mut malformed = coordinator.connect();
-    let mut frame_of_nonsense = frame::encode(&FromClient::Synced { generation: 1 });
+    let mut frame_of_nonsense = frame::encode(&FromClient::Synced { generation: 1, stages: Vec::new() });
     frame_of_nonsense[HEADER] = 0x7f;
     (&mut malformed.stream()).write_all(&frame_of_nonsense).unwrap();
     assert!(matches!(malformed.recv(LIMIT, "the end"), Err(ClientError::Closed { .. })));

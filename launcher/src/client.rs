@@ -5,7 +5,9 @@
 
 use dmtcp_protocol::auth::{Key, Nonce, Side};
 use dmtcp_protocol::frame::{self, FrameError};
-use dmtcp_protocol::message::{Answer, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Outcome};
+use dmtcp_protocol::message::{
+    Answer, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Outcome, Timings,
+};
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
@@ -153,29 +155,22 @@ impl Connection {
     }
 
     /// Announces a restart and waits until the coordinator agrees: from then on it expects the processes to join.
-    pub fn announce_restart(
-        &mut self,
-        computation: ComputationId,
-        generation: u64,
-        processes: u32,
-    ) -> Result<(), ClientError> {
+    pub fn announce_restart(&mut self, computation: ComputationId, what: &Timings) -> Result<(), ClientError> {
         const WHAT: &str = "agreement to the restart";
-        self.send(&FromClient::Restart { computation, generation, processes })?;
+        let Timings { generation, processes, bytes, ref stages, .. } = *what;
+        self.send(&FromClient::Restart { computation, generation, processes, bytes, stages: stages.clone() })?;
         match self.recv(HANDSHAKE, WHAT)? {
             FromCoordinator::Welcome { .. } => Ok(()),
             _ => Err(ClientError::Unexpected { peer: self.peer.clone(), what: WHAT.into() }),
         }
     }
 
-    /// Waits until every restarted process goes on, at most `limit` between two pieces of news.
-    pub fn await_restarted(&mut self, limit: Duration, mut progress: impl FnMut(u64, u64)) -> Result<(), ClientError> {
+    /// Waits until every restarted process goes on, at most `limit`.
+    pub fn await_restarted(&mut self, limit: Duration) -> Result<(), ClientError> {
         const WHAT: &str = "all processes to be restarted";
-        loop {
-            match self.recv(limit, WHAT)? {
-                FromCoordinator::Restarted => return Ok(()),
-                FromCoordinator::Progress { done, total } => progress(done, total),
-                _ => return Err(ClientError::Unexpected { peer: self.peer.clone(), what: WHAT.into() }),
-            }
+        match self.recv(limit, WHAT)? {
+            FromCoordinator::Restarted => Ok(()),
+            _ => Err(ClientError::Unexpected { peer: self.peer.clone(), what: WHAT.into() }),
         }
     }
 

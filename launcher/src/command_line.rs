@@ -2,7 +2,7 @@
 
 use crate::report;
 use dmtcp_protocol::message::{Command, Outcome};
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::error::Error;
 
 /// The commands, for people.
@@ -16,7 +16,9 @@ Commands (dashes before them mean nothing):
   i, interval SECONDS             checkpoint by itself every so many seconds; 0: never
   k, kill                         end all processes
   q, quit                         end all processes and the coordinator
-  h, help, ?                      this list";
+  h, help, ?                      this list
+
+Exit status: 0: done; 1: wrong use; 2: it did not work.";
 
 /// What a line asks for.
 #[derive(Debug, PartialEq, Eq)]
@@ -120,7 +122,12 @@ pub fn json(command: Command, host: &str, port: u16, answer: &Result<Outcome, Bo
     let mut add = |name: &str, value: Value| object[name] = value;
     match answer {
         Err(error) => add("error", error.to_string().into()),
-        Ok(Outcome::Failed(reason)) => add("error", reason.as_str().into()),
+        Ok(Outcome::Failed(reason)) => {
+            // One sentence, then what the process that failed had logged.
+            let mut lines = reason.lines();
+            add("error", lines.next().unwrap_or_default().into());
+            add("log", lines.skip(1).map(str::trim).collect::<Vec<_>>().into());
+        }
         Ok(Outcome::NotRunning) => add("error", report::NOT_RUNNING.into()),
         Ok(Outcome::Status(shown)) => {
             add("num_peers", shown.peers.into());
@@ -128,20 +135,8 @@ pub fn json(command: Command, host: &str, port: u16, answer: &Result<Outcome, Bo
             add("checkpoint_interval", shown.interval.into());
             add("generation", shown.generation.into());
             add("checkpoint_dir", shown.checkpoint_dir.as_str().into());
-            let times = |list: &[(String, u64)]| -> Value {
-                list.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect::<Map<_, _>>().into()
-            };
-            let last = shown.last.as_ref().map(|last| {
-                json!({
-                    "generation": last.generation,
-                    "processes": last.processes,
-                    "bytes": last.bytes,
-                    "total_us": last.total,
-                    "phases_us": times(&last.phases),
-                    "stages_us": times(&last.stages),
-                })
-            });
-            add("last_checkpoint", last.into());
+            add("last_checkpoint", shown.last.as_ref().map(report::timings_json).into());
+            add("restart", shown.restart.as_ref().map(report::timings_json).into());
             add("computation", shown.computation.map(|id| id.to_string()).into());
         }
         Ok(Outcome::List(workers)) => {

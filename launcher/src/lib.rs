@@ -25,6 +25,7 @@ pub mod launch;
 pub mod launch_flags;
 pub mod libraries;
 pub mod plugin_file;
+pub mod progress;
 pub mod report;
 pub mod say;
 pub mod scratch;

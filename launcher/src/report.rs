@@ -2,6 +2,7 @@
 
 use dmtcp_protocol::env;
 use dmtcp_protocol::message::{Barrier, Outcome, Status, Timings, Worker};
+use serde_json::{Map, Value, json};
 use std::fmt::Write;
 
 /// What is said when there is nothing to checkpoint.
@@ -34,9 +35,12 @@ pub fn status(status: &Status) -> String {
         0 => "0 (checkpoint manually)".into(),
         seconds => seconds.to_string(),
     };
-    let last = status.last.as_ref().map_or(String::new(), |last| format!("\nLast checkpoint...\n{}", table(last)));
+    let part = |title: &str, timings: &Option<Timings>| {
+        timings.as_ref().map_or(String::new(), |timings| format!("\n{title}...\n{}", table(timings)))
+    };
+    let times = part("Restart", &status.restart) + &part("Last checkpoint", &status.last);
     format!(
-        "Coordinator:\n  Host: {}\n  Port: {}{note}\nStatus...\n  NUM_PEERS={}\n  RUNNING={}\n  CKPT_INTERVAL={interval}{last}",
+        "Coordinator:\n  Host: {}\n  Port: {}{note}\nStatus...\n  NUM_PEERS={}\n  RUNNING={}\n  CKPT_INTERVAL={interval}{times}",
         status.host,
         status.port,
         status.peers,
@@ -44,18 +48,33 @@ pub fn status(status: &Status) -> String {
     )
 }
 
-/// What a generation took, in one line for a log.
+/// What a generation or a restart took, in one line for a log.
 pub fn timings(timings: &Timings) -> String {
     let parts = timings.phases.iter().chain(&timings.stages);
     let parts: Vec<String> = parts.map(|(name, time)| format!("{name} {}", milliseconds(*time))).collect();
     format!(
-        "generation {} of {} processes committed in {} ({}); {} bytes",
+        "generation {} of {} processes in {} ({}); {} bytes",
         timings.generation,
         timings.processes,
         milliseconds(timings.total),
         parts.join(", "),
         timings.bytes
     )
+}
+
+/// The same for a program; times in microseconds.
+pub fn timings_json(timings: &Timings) -> Value {
+    let times = |list: &[(String, u64)]| -> Value {
+        list.iter().map(|(name, time)| (name.clone(), Value::from(*time))).collect::<Map<_, _>>().into()
+    };
+    json!({
+        "generation": timings.generation,
+        "processes": timings.processes,
+        "bytes": timings.bytes,
+        "total_us": timings.total,
+        "phases_us": times(&timings.phases),
+        "stages_us": times(&timings.stages),
+    })
 }
 
 /// The same as a table: what the computation did, and the slowest process in each stage of that.

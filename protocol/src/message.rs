@@ -13,7 +13,7 @@
 
 use crate::auth::{Nonce, Proof};
 use crate::names::{self, Operation, Scope};
-use alloc::{string::String, vec::Vec};
+use alloc::{boxed::Box, string::String, vec::Vec};
 use serde::{Deserialize, Serialize};
 
 /// Identity of a computation: random, given by the first coordinator, kept over restarts.
@@ -103,6 +103,10 @@ pub enum FromClient {
         generation: u64,
         /// How many processes come back in all.
         processes: u32,
+        /// Bytes of their images.
+        bytes: u64,
+        /// Microseconds that dmtcp_restart has spent on each of its stages so far.
+        stages: Vec<(String, u64)>,
     },
     /// The request of dmtcp_command, or of `dmtcp_checkpoint()` in an application.
     Command(Command),
@@ -126,6 +130,9 @@ pub enum FromClient {
     Synced {
         /// The generation.
         generation: u64,
+        /// Microseconds that each stage took that came after [`Written::stages`]: resume, sync, and pause, the time for
+        /// which the application stood still in all.
+        stages: Vec<(String, u64)>,
     },
     /// Worker: the generation cannot be; the worker goes on as if nothing had been asked.
     Failed {
@@ -133,6 +140,8 @@ pub enum FromClient {
         generation: u64,
         /// One sentence: what, which object, what to do.
         reason: String,
+        /// The last lines of the worker's log.
+        recent: Vec<String>,
     },
     /// Worker: now that all have stopped, a process is missing that was in the middle of an exec. The generation is to be
     /// tried again.
@@ -236,7 +245,7 @@ pub enum FromCoordinator {
     Kill,
     /// Answer to [`FromClient::Command`].
     Outcome(Outcome),
-    /// To a blocking checkpoint and to dmtcp_restart: how far things are.
+    /// To a blocking checkpoint: how far things are.
     Progress {
         /// Bytes done, all processes.
         done: u64,
@@ -301,7 +310,7 @@ pub enum Outcome {
     /// It did not work.
     Failed(String),
     /// Answer to [`Command::Status`].
-    Status(Status),
+    Status(Box<Status>),
     /// Answer to [`Command::List`].
     List(Vec<Worker>),
 }
@@ -327,9 +336,11 @@ pub struct Status {
     pub checkpoint_dir: String,
     /// How long the last committed generation took.
     pub last: Option<Timings>,
+    /// How long the restart took that the computation comes from.
+    pub restart: Option<Timings>,
 }
 
-/// How long a generation took; times in microseconds.
+/// How long a generation or a restart took; times in microseconds.
 #[derive(Serialize, Deserialize, Clone, Debug, Default, PartialEq, Eq)]
 pub struct Timings {
     /// The generation.
@@ -338,11 +349,12 @@ pub struct Timings {
     pub processes: u32,
     /// Bytes of its images on disk.
     pub bytes: u64,
-    /// From the request to the commit.
+    /// From the request to the commit, or from the announcement of the restart until all go on.
     pub total: u64,
-    /// What the computation as a whole did, in order: suspend, capture, sync, commit.
+    /// What the computation as a whole did, in order: suspend, capture, sync, commit; or place, rejoin, resume.
     pub phases: Vec<(String, u64)>,
-    /// What each process did: the longest time that any took. stop, look, write.
+    /// What each process did: the longest time that any took. stop, look, write, resume, sync, pause; or what
+    /// dmtcp_restart had done before: check.
     pub stages: Vec<(String, u64)>,
 }
 

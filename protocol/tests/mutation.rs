@@ -51,6 +51,7 @@ fn samples() -> Vec<Vec<u8>> {
         generation: 5,
         checkpoint_dir: "/".into(),
         last: Some(Timings { phases: vec![("sync".into(), 6)], ..Timings::default() }),
+        restart: None,
     };
     let row = Worker {
         number: 1,
@@ -69,7 +70,7 @@ fn samples() -> Vec<Vec<u8>> {
         frame::encode(&FromClient::Join(join)),
         frame::encode(&FromClient::Written(written)),
         frame::encode(&FromClient::Command(Command::Checkpoint { wait: true, kill: false })),
-        frame::encode(&FromClient::Failed { generation: 1, reason: "reason".into() }),
+        frame::encode(&FromClient::Failed { generation: 1, reason: "reason".into(), recent: vec!["line".into()] }),
         frame::encode(&FromClient::Name {
             ticket: 1,
             computation: ComputationId(2),
@@ -80,7 +81,7 @@ fn samples() -> Vec<Vec<u8>> {
         frame::encode(&FromClient::Meet { ticket: 1, generation: 2, name: "barrier".into(), scope: Scope::Host }),
         frame::encode(&FromCoordinator::Named { ticket: 1, answer: names::Answer::Was(Some(b"value".to_vec())) }),
         frame::encode(&FromCoordinator::Met { ticket: 1, failure: Some("reason".into()) }),
-        frame::encode(&FromCoordinator::Outcome(Outcome::Status(status))),
+        frame::encode(&FromCoordinator::Outcome(Outcome::Status(Box::new(status)))),
         frame::encode(&FromCoordinator::Outcome(Outcome::List(vec![row]))),
         frame::encode(&FromCoordinator::Refused { reason: "reason".into() }),
     ]

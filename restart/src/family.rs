@@ -21,8 +21,9 @@ use crate::inject::{Crossing, InjectError, Remote};
 use crate::kernel;
 use crate::process::{ProcessError, Restoration, SpawnError};
 use crate::report;
+use crate::reports::{Kind, LENGTH, decode, encode};
 use dmtcp_launcher::failure;
-use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
+use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
 use nix::sys::wait::waitpid;
 use nix::unistd::{self, Pid};
@@ -42,41 +43,6 @@ pub enum Gate {
     Ready,
     /// Those that exec the original program are traced.
     Cross,
-}
-
-/// What a process tells its maker.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-#[repr(u32)]
-pub enum Kind {
-    /// It and its tasks exist; the value is its pid.
-    Born = 1,
-    /// It is in its group.
-    Joined,
-    /// It is ready for the stub.
-    Ready,
-    /// It is about to exec the original program; the value is the descriptor of its [`Crossing`].
-    Crossing,
-    /// Somebody's id is taken; the value is the errno.
-    NoId,
-    /// It has said what is wrong.
-    Said,
-}
-
-const LENGTH: usize = 12;
-
-fn encode(kind: Kind, node: usize, value: i32) -> [u8; LENGTH] {
-    let mut bytes = [0; LENGTH];
-    bytes[..4].copy_from_slice(&(kind as u32).to_le_bytes());
-    bytes[4..8].copy_from_slice(&(node as u32).to_le_bytes());
-    bytes[8..].copy_from_slice(&value.to_le_bytes());
-    bytes
-}
-
-fn decode(bytes: [u8; LENGTH]) -> Option<(Kind, usize, i32)> {
-    let word = |at: usize| u32::from_le_bytes([bytes[at], bytes[at + 1], bytes[at + 2], bytes[at + 3]]);
-    let kinds = [Kind::Born, Kind::Joined, Kind::Ready, Kind::Crossing, Kind::NoId, Kind::Said];
-    let kind = kinds.into_iter().find(|kind| *kind as u32 == word(0))?;
-    Some((kind, word(4) as usize, word(8) as i32))
 }
 
 /// The ends of the pipes between a maker and all that are made.
@@ -380,7 +346,9 @@ impl Maker<'_> {
                 let _ = waitpid(*pid, None);
             }
         }
-        self.collect(&watched, Kind::Ready, processes)?;
+        let staged = self.collect(&watched, Kind::Ready, processes);
+        self.link.restoration.progress.clear(self.link.restoration.plugins.stderr());
+        staged?;
         let crossed = self.cross()?;
         self.link.open(Gate::Ready, processes - crossed.len());
         for remote in crossed {
@@ -424,7 +392,11 @@ impl Maker<'_> {
         let mut polled = vec![PollFd::new(reports, PollFlags::POLLIN)];
         polled.extend(watched.values().map(|descriptor| PollFd::new(descriptor.as_fd(), PollFlags::POLLIN)));
         loop {
-            let _ = poll(&mut polled, PollTimeout::NONE);
+            let progress = self.link.restoration.progress;
+            if poll(&mut polled, progress.pause()) == Ok(0) {
+                progress.show(self.link.restoration.plugins.stderr());
+                continue;
+            }
             let heard = |poll: &PollFd<'_>| poll.revents().is_some_and(|events| !events.is_empty());
             if heard(&polled[0]) {
                 let mut bytes = [0; LENGTH];
@@ -488,16 +460,5 @@ impl Maker<'_> {
         for pid in self.roots.iter().map(|(_, pid)| pid).chain(self.born.values()) {
             let _ = waitpid(*pid, None);
         }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn reports_survive_the_pipe() {
-        assert_eq!(decode(encode(Kind::Crossing, 7, -3)), Some((Kind::Crossing, 7, -3)));
-        assert_eq!(decode([0; LENGTH]), None);
     }
 }

@@ -9,13 +9,15 @@
 
 use crate::clock::Shift;
 use crate::descriptors::Handle;
-use crate::family::{Gate, Kind, Link};
+use crate::family::{Gate, Link};
 use crate::gaps::{self, Gaps, Mapping};
 use crate::inject::{Crossing, InjectError};
 use crate::kernel;
 use crate::layout::{self, Layout, Placement, Source, Vdso};
 use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
+use crate::progress::Progress;
+use crate::reports::Kind;
 use crate::staging::{Stage, StageError};
 use crate::stub::{Control, Op, Place, Stub};
 use crate::vdso;
@@ -42,6 +44,8 @@ pub struct Restoration<'a> {
     pub info: RestartInfo,
     /// Whether memory is mapped from the image.
     pub lazy: bool,
+    /// How much memory is in its place.
+    pub progress: Progress,
     /// Limits of descriptors to go on with.
     pub descriptor_limit: [u64; 2],
     /// The terminal, if dmtcp_restart is in its foreground.
@@ -185,7 +189,7 @@ impl Restoration<'_> {
         descriptors.close_strangers();
         let image_handle = self.plugins.image_handle(self.index);
         let stage = Stage::new(image, descriptors.number(image_handle), self.lazy, descriptors.objects());
-        let mut placements = stage.all(&mut gaps)?;
+        let mut placements = stage.all(&mut gaps, self.progress)?;
         let current = vdso::Current::among(&maps);
         let vdso = self.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
 

@@ -12,6 +12,7 @@ use crate::options::{Options, PidNamespace};
 use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
+use crate::progress::Progress;
 use crate::wait::{self, Ended, Roots, Waited};
 use dmtcp_image::read::Image;
 use dmtcp_launcher::client::{ANSWER, ClientError, Connection};
@@ -19,13 +20,13 @@ use dmtcp_launcher::coordinator::{self, StartError};
 use dmtcp_launcher::scratch::{self, ScratchError};
 use dmtcp_protocol::env;
 use dmtcp_protocol::handoff::RestartInfo;
-use dmtcp_protocol::message::Command;
-use indicatif::{ProgressBar, ProgressStyle};
+use dmtcp_protocol::message::{Command, Timings};
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 
 /// How long there may be no news from the processes that come back.
 const NEWS: Duration = Duration::from_secs(600);
@@ -90,6 +91,7 @@ impl Failure {
 
 /// Restarts; returns when the processes have ended, or, after `--check` and `--verify`, at once.
 pub fn run(options: &Options) -> Result<Ended, Failure> {
+    let begun = Instant::now();
     let quiet = options.coordinator.quiet(NAME);
     options.hostfile.as_deref().map(hostfile::check).transpose()?;
     let names = images::names(&options.images, options.restartdir.as_deref())?;
@@ -123,7 +125,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     }
     let pause = Pause::asked(options.debug_restart_pause);
     pause.at(1, libc::STDERR_FILENO);
-    let (connection, mut info) = announce(options, &selection, &plugins)?;
+    let (connection, mut info) = announce(options, &selection, &plugins, begun)?;
     // The first one of a name counts.
     info.environment.splice(0..0, pause.variable());
     let descriptor_limit = descriptors::raise_limit();
@@ -136,6 +138,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         index: 0,
         info,
         lazy: options.lazy,
+        progress: Progress::new(memory(&plugins), quiet == 0 && io::stderr().is_terminal()),
         descriptor_limit,
         terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
         shift: clock::shift(plugins.images().iter().map(|image| &image.identity), options.clock),
@@ -158,14 +161,38 @@ fn verify(images: &[Image]) -> Result<(), Failure> {
     Ok(())
 }
 
+/// Bytes of memory in all images.
+fn memory(plugins: &Plugins) -> u64 {
+    let extents = plugins.images().iter().flat_map(|image| &image.extents);
+    extents.filter(|extent| extent.address != 0).map(|extent| extent.length).sum()
+}
+
+/// What the coordinator is told of the restart.
+fn told(selection: &Selection, plugins: &Plugins, begun: Instant) -> Timings {
+    let blocks = |image: &Image| std::fs::metadata(&image.path).map_or(0, |meta| meta.blocks() * 512);
+    Timings {
+        generation: selection.generation,
+        processes: selection.processes,
+        bytes: plugins.images().iter().map(blocks).sum(),
+        stages: vec![("check".into(), begun.elapsed().as_micros() as u64)],
+        ..Timings::default()
+    }
+}
+
 /// Finds or starts the coordinator, and tells it what comes.
-fn announce(options: &Options, selection: &Selection, plugins: &Plugins) -> Result<(Connection, RestartInfo), Failure> {
+fn announce(
+    options: &Options,
+    selection: &Selection,
+    plugins: &Plugins,
+    begun: Instant,
+) -> Result<(Connection, RestartInfo), Failure> {
+    let told = told(selection, plugins, begun);
     let directory = checkpoint_directory(options, selection, &plugins.images()[0]);
     let mut wanted = options.coordinator.wanted(NAME);
     wanted.checkpoint_dir = options.ckptdir.clone().or_else(|| Some(selection.directory.clone()));
     let mut found = coordinator::find_or_start(&wanted)?;
     let mut connection = found.connect()?;
-    connection.announce_restart(selection.computation, selection.generation, selection.processes)?;
+    connection.announce_restart(selection.computation, &told)?;
     if let Some(seconds) = wanted.interval {
         connection.command(Command::Interval(seconds), ANSWER, |_, _| {})?;
     }
@@ -239,20 +266,7 @@ fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<W
 /// Follows what the coordinator says about the restart, beside the waiting.
 fn watch(mut connection: Connection, quiet: u8) {
     std::thread::spawn(move || {
-        let bar = (quiet == 0 && io::stderr().is_terminal()).then(|| {
-            let style = ProgressStyle::with_template("restarting {bar:30} {bytes}/{total_bytes}");
-            ProgressBar::no_length().with_style(style.unwrap_or_else(|_| ProgressStyle::default_bar()))
-        });
-        let outcome = connection.await_restarted(NEWS, |done, total| {
-            if let Some(bar) = &bar {
-                bar.set_length(total);
-                bar.set_position(done);
-            }
-        });
-        if let Some(bar) = bar {
-            bar.finish_and_clear();
-        }
-        if let Err(error) = outcome
+        if let Err(error) = connection.await_restarted(NEWS)
             && quiet < 2
         {
             eprintln!("{NAME}: warning: {error}");

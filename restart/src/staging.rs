@@ -11,6 +11,7 @@ use crate::gaps::Gaps;
 use crate::holes::Holes;
 use crate::kernel;
 use crate::layout::{self, FromImage, Placement, Source};
+use crate::progress::Progress;
 use dmtcp_image::read::{Error as ImageError, Image};
 use dmtcp_image::record::{Extent, Region, flag, kind};
 use dmtcp_image::{CHUNK, PAGE, sum};
@@ -117,14 +118,14 @@ impl<'a> Stage<'a> {
     }
 
     /// Stages all memory of the image.
-    pub fn all(&self, gaps: &mut Gaps) -> Result<Vec<Placement>, StageError> {
+    pub fn all(&self, gaps: &mut Gaps, progress: Progress) -> Result<Vec<Placement>, StageError> {
         let mut placements = Vec::with_capacity(self.image.regions.len());
         let mut jobs = Vec::new();
         for region in self.regions() {
             let source = self.source(region, gaps, &mut jobs)?;
             placements.push(Placement { region: *region, anon_name: self.anon_name(region), source });
         }
-        self.fill(&jobs)?;
+        self.fill(&jobs, progress)?;
         for placement in &placements {
             self.finish(placement)?;
         }
@@ -331,7 +332,7 @@ impl<'a> Stage<'a> {
     }
 
     /// Reads and checks all bytes.
-    fn fill(&self, jobs: &[Job]) -> Result<(), StageError> {
+    fn fill(&self, jobs: &[Job], progress: Progress) -> Result<(), StageError> {
         // SAFETY: the caller keeps the descriptor open while this runs; the value is never dropped as an owner.
         let file = std::mem::ManuallyDrop::new(unsafe { File::from_raw_fd(self.file) });
         let stored = if self.image.is_compressed() { &[][..] } else { &self.memory };
@@ -342,6 +343,7 @@ impl<'a> Stage<'a> {
             let mut buffers = (Vec::new(), Vec::new());
             while let Some(job) = jobs.get(next.fetch_add(1, Ordering::Relaxed)) {
                 self.read(&file, &holes, job, &mut buffers)?;
+                progress.add(CHUNK.min(job.extent.length - job.chunk * CHUNK));
             }
             Ok(())
         };

@@ -10,7 +10,7 @@ impl Computation {
     pub fn command(&mut self, asker: Asker, command: Command, now: Instant) {
         let done = Outcome::Done { generation: None, notes: Vec::new() };
         match command {
-            Command::Status => self.answer(asker, Outcome::Status(self.status())),
+            Command::Status => self.answer(asker, Outcome::Status(Box::new(self.status()))),
             Command::List => self.answer(asker, Outcome::List(self.rows())),
             Command::Interval(seconds) => {
                 self.settings.interval = seconds;
@@ -126,6 +126,7 @@ impl Computation {
             generation: if there { self.committed } else { 0 },
             checkpoint_dir: self.settings.checkpoint_dir.to_string_lossy().into_owned(),
             last: self.last_timings.clone().filter(|_| there),
+            restart: self.restart_timings.clone().filter(|_| there),
         }
     }
 

@@ -15,6 +15,7 @@ use super::{Activity, Asker, ClientId, Computation, Effect, Limits, Request, Wor
 use crate::commit::{self, Claim};
 use dmtcp_launcher::report;
 use dmtcp_protocol::message::{Barrier, FromCoordinator, Join, Outcome, Written};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::os::unix::fs::MetadataExt;
 use std::time::{Duration, Instant};
@@ -57,6 +58,8 @@ pub(super) struct Member {
     progress: (u64, u64),
 }
 
+/// How many lines of a process's log are told on.
+const MOST_LINES: usize = 20;
 /// How often a generation is tried again because a process was in the middle of an exec.
 const MOST_TRIES: u32 = 100;
 
@@ -148,7 +151,12 @@ impl Computation {
         let number = claim.generation();
         self.last_generation = number;
         self.meetings.begin();
-        self.journal.note(format_args!("generation {number} begins; processes: {}", self.workers.len()));
+        let processes = self.workers.len();
+        self.journal.note(
+            "generation_begun",
+            json!({"computation": computation.to_string(), "generation": number, "processes": processes}),
+            format_args!("generation {number} begins; processes: {processes}"),
+        );
         self.activity = Activity::Generation(Box::new(Generation {
             number,
             phase: Phase::Suspending,
@@ -246,14 +254,15 @@ impl Computation {
                 member.part = Part::Written(written);
                 self.advance_generation(now);
             }
-            _ => self.failed(client, number, "it announced an image before all processes were stopped", now),
+            _ => self.failed(client, number, "it announced an image before all processes were stopped", &[], now),
         }
     }
 
-    pub(super) fn synced(&mut self, client: ClientId, number: u64, now: Instant) {
+    pub(super) fn synced(&mut self, client: ClientId, number: u64, stages: Vec<(String, u64)>, now: Instant) {
         let Some((_, member)) = self.member(client, number, now) else { return };
         if let Part::Written(written) = &member.part {
             let mut written = written.clone();
+            written.stages.extend(stages);
             if written.background {
                 // Nobody knew before; if it cannot be looked at from here, nobody knows now.
                 written.bytes = std::fs::metadata(&written.path).map_or(written.bytes, |meta| meta.blocks() * 512);
@@ -264,10 +273,15 @@ impl Computation {
     }
 
     /// A worker says that the generation cannot be.
-    pub(super) fn failed(&mut self, client: ClientId, number: u64, reason: &str, now: Instant) {
+    pub(super) fn failed(&mut self, client: ClientId, number: u64, reason: &str, recent: &[String], now: Instant) {
         let Some((_, member)) = self.member(client, number, now) else { return };
         let reason = format!("{}: {reason}", member.name);
-        self.abort_generation(&reason, now);
+        let mut told = reason.clone();
+        if !recent.is_empty() {
+            told += "\nthe last lines of its log:";
+            told.extend(recent.iter().take(MOST_LINES).flat_map(|line| ["\n  ", line]));
+        }
+        self.abort_and_tell(&reason, told, now);
     }
 
     /// A worker's connection ended while a generation is under way.
@@ -315,7 +329,7 @@ impl Computation {
             // The only process may be in the middle of an exec: then it joins again in a moment, and takes part.
             return self.check_generation_limit(now);
         }
-        if !generation.missing().1.is_empty() {
+        if generation.members.values().any(|member| generation.is_late(&member.part)) {
             return self.check_meetings(now);
         }
         let number = generation.number;
@@ -331,9 +345,11 @@ impl Computation {
         generation.phase = next;
         let processes = generation.members.len() as u32;
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
+        // They are asked for once, at the first barrier.
+        let neighbours = if next == Phase::Writing { self.neighbours() } else { BTreeMap::new() };
         for client in clients {
             if let Some(worker) = self.workers.get(&client) {
-                let neighbours = self.neighbours(&worker.join.host);
+                let neighbours = neighbours.get(&worker.join.host).cloned().unwrap_or_default();
                 self.send(client, FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
             }
         }
@@ -381,8 +397,9 @@ impl Computation {
                 let end = now + begun.elapsed();
                 generation.stopwatch.end_phase("commit", end);
                 let images = generation.members.values().filter_map(|member| member.part.image());
-                let timings = generation.stopwatch.finish(number, images, end);
-                self.journal.note(report::timings(&timings));
+                let timings = generation.stopwatch.finish_images(number, images, end);
+                let message = format!("committed {}", report::timings(&timings));
+                self.journal.note("committed", report::timings_json(&timings), message);
                 self.counts.committed += 1;
                 self.last_timings = Some(timings);
                 self.finish_commit(number, request, notes, now);
@@ -394,7 +411,7 @@ impl Computation {
     /// The generation counts: tells everybody.
     fn finish_commit(&mut self, number: u64, request: Request, notes: Vec<String>, now: Instant) {
         for note in &notes {
-            self.journal.warn(note);
+            self.journal.warn("warning", json!({"generation": number}), note);
         }
         self.committed = number;
         let Activity::Generation(generation) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
@@ -434,9 +451,14 @@ impl Computation {
 
     /// Gives the generation up; the older one is untouched.
     pub(super) fn abort_generation(&mut self, reason: &str, now: Instant) {
+        self.abort_and_tell(reason, reason.into(), now);
+    }
+
+    /// The same; whoever asked for it is told more.
+    fn abort_and_tell(&mut self, reason: &str, told: String, now: Instant) {
         self.counts.aborted += 1;
         let Some(request) = self.give_up_generation(reason) else { return };
-        self.answer_all(request.waiting, &Outcome::Failed(reason.into()));
+        self.answer_all(request.waiting, &Outcome::Failed(told));
         self.run_on(now);
     }
 
@@ -445,7 +467,11 @@ impl Computation {
             return None;
         };
         self.end_meetings(reason);
-        self.journal.warn(format_args!("generation {} failed: {reason}", generation.number));
+        self.journal.warn(
+            "generation_failed",
+            json!({"generation": generation.number, "reason": reason}),
+            format_args!("generation {} failed: {reason}", generation.number),
+        );
         let abort = FromCoordinator::Abort { generation: generation.number, reason: reason.into() };
         for client in generation.members.keys().filter(|client| self.workers.contains_key(client)) {
             self.effects.push(Effect::Send(*client, abort.clone()));

@@ -217,7 +217,7 @@ impl Computation {
             "{why}: {}; each process must come to each barrier: load the plugin in all of them",
             places.join("; ")
         );
-        self.journal.warn(&reason);
+        self.journal.warn("barrier_failed", serde_json::json!({"reason": reason}), &reason);
         match &self.activity {
             Activity::Generation(generation) if generation.holds_hooks() => self.abort_generation(&reason, now),
             Activity::Restart(_) => self.abort_restart(&reason, now),

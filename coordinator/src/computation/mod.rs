@@ -16,6 +16,7 @@
 mod commands;
 mod generation;
 mod meeting;
+mod members;
 mod restart;
 mod settings;
 mod standstill;
@@ -30,14 +31,13 @@ use dmtcp_protocol::names::Names;
 use generation::Generation;
 use meeting::Meetings;
 use restart::Restart;
+use serde_json::{Value, json};
 use std::collections::{BTreeMap, VecDeque};
 use std::path::PathBuf;
 use std::time::{Duration, Instant, SystemTime};
 
 /// How long an exit on the last process waits for another: a process that execs leaves and comes back.
 const LINGER: Duration = Duration::from_secs(1);
-/// How long it is remembered who left.
-const DEPARTED: Duration = Duration::from_secs(5);
 /// How many of those who left are remembered.
 const DEPARTED_MOST: usize = 256;
 
@@ -81,6 +81,12 @@ impl Worker {
     /// How messages name it.
     fn describe(&self) -> String {
         format!("{}[{}]@{}", self.join.program, self.join.virtual_pid, self.join.host)
+    }
+
+    /// The same for a program.
+    fn fields(&self) -> Value {
+        let Join { program, virtual_pid, real_pid, host, process, .. } = &self.join;
+        json!({"program": program, "pid": virtual_pid, "real_pid": real_pid, "host": host, "process": format!("{process:032x}")})
     }
 }
 
@@ -144,6 +150,8 @@ pub struct Computation {
     asked_interval: u32,
     next_checkpoint: Option<Instant>,
     last_timings: Option<Timings>,
+    /// How long the restart took that the computation comes from.
+    restart_timings: Option<Timings>,
     counts: Counts,
     linger: Option<Instant>,
     /// When it is looked whether somebody who is waited for stands still.
@@ -173,6 +181,7 @@ impl Computation {
             asked_interval: 0,
             next_checkpoint: None,
             last_timings: None,
+            restart_timings: None,
             counts: Counts::default(),
             linger: None,
             look: None,
@@ -194,8 +203,9 @@ impl Computation {
     pub fn receive(&mut self, client: ClientId, message: FromClient, now: Instant) {
         match message {
             FromClient::Join(join) => self.join(client, join, now),
-            FromClient::Restart { computation, generation, processes } => {
-                self.announce_restart(client, computation, generation, processes, now);
+            FromClient::Restart { computation, generation, processes, bytes, stages } => {
+                let timings = Timings { generation, processes, bytes, stages, ..Timings::default() };
+                self.announce_restart(client, computation, timings, now);
             }
             FromClient::Command(command) => self.command(Asker::Client(client), command, now),
             FromClient::Name { ticket, computation, database, key, operation } => {
@@ -210,8 +220,10 @@ impl Computation {
             },
             FromClient::Progress { done, total } => self.progress(client, done, total, now),
             FromClient::Written(written) => self.written(client, written, now),
-            FromClient::Synced { generation } => self.synced(client, generation, now),
-            FromClient::Failed { generation, reason } => self.failed(client, generation, &reason, now),
+            FromClient::Synced { generation, stages } => self.synced(client, generation, stages, now),
+            FromClient::Failed { generation, reason, recent } => {
+                self.failed(client, generation, &reason, &recent, now);
+            }
             FromClient::Again { generation } => self.try_again(client, generation, now),
             FromClient::Meet { ticket, generation, name, scope } => {
                 self.meet(client, ticket, generation, name, scope, now);
@@ -224,7 +236,7 @@ impl Computation {
         self.held.retain(|(held, _)| *held != client);
         self.forget_asker(client);
         let Some(worker) = self.workers.remove(&client) else { return };
-        self.journal.note(format_args!("{} left", worker.describe()));
+        self.journal.note("left", worker.fields(), format_args!("{} left", worker.describe()));
         self.departed.push_back(Departed {
             at: now,
             process: worker.join.process,
@@ -271,7 +283,7 @@ impl Computation {
         if self.linger.is_some_and(|due| now >= due) {
             self.linger = None;
             if self.is_idle() {
-                self.journal.note("the last process has left");
+                self.journal.note("last_left", Value::Null, "the last process has left");
                 self.effects.push(Effect::Exit(0));
             }
         }
@@ -299,98 +311,11 @@ impl Computation {
         self.kill(None, Some(code), now);
     }
 
-    fn join(&mut self, client: ClientId, join: Join, now: Instant) {
-        if self.workers.contains_key(&client) || self.held.iter().any(|(held, _)| *held == client) {
-            return self.refuse(client, "this connection has joined already");
-        }
-        if let Some((computation, generation)) = join.restarted {
-            return self.join_restarted(client, join, computation, generation, now);
-        }
-        match &self.activity {
-            Activity::Ending(_) => self.refuse(client, "the computation is being killed"),
-            Activity::Restart(_) => self.held.push_back((client, join)),
-            Activity::Generation(generation) if generation.holds_joiners() => self.held.push_back((client, join)),
-            Activity::Running | Activity::Generation(_) if self.is_of_another(&join) => self.refuse(
-                client,
-                "another computation has begun here since its coordinator ended; \
-                 when that is over, the process will be welcome",
-            ),
-            Activity::Running | Activity::Generation(_) => {
-                self.welcome(client, join, now);
-                self.ask_to_suspend(client, now);
-            }
-        }
-    }
-
-    /// Makes a process a member, of a new computation if it is the first.
-    fn welcome(&mut self, client: ClientId, join: Join, now: Instant) {
-        self.linger = None;
-        if self.workers.is_empty() && join.restarted.is_none() && !self.comes_back(&join, now) {
-            self.id = None;
-            self.begin_anew();
-            self.last_generation = 0;
-            self.committed = 0;
-            self.last_timings = None;
-            self.asked_interval = 0;
-            self.interval = self.settings.interval;
-            if let Some((computation, generation)) = join.member_of {
-                // Its coordinator has ended; the computation goes on with this one.
-                self.id = Some(computation);
-                self.last_generation = generation;
-                self.committed = generation;
-            }
-        }
-        if let Some((_, generation)) = join.member_of {
-            self.last_generation = self.last_generation.max(generation);
-        }
-        let computation = match self.id {
-            Some(id) => id,
-            None => match random_id() {
-                Ok(id) => *self.id.insert(id),
-                Err(error) => return self.refuse(client, &format!("the kernel gave no random bytes: {error}")),
-            },
-        };
-        if join.restarted.is_none() && join.interval != 0 && join.interval != self.asked_interval {
-            self.asked_interval = join.interval;
-            self.interval = join.interval;
-            self.next_checkpoint = None;
-        }
-        let worker = Worker { number: self.next_number, join };
-        self.next_number += 1;
-        self.journal.note(format_args!("{} joined", worker.describe()));
-        self.workers.insert(client, worker);
-        if self.next_checkpoint.is_none() {
-            self.schedule(now);
-        }
-        let (peers, since) = (self.workers.len() as u32, self.since);
-        self.send(client, FromCoordinator::Welcome { computation, peers, since });
-    }
-
     /// A computation begins, or comes back: what its processes said to each other before is not known.
     fn begin_anew(&mut self) {
         let clock = SystemTime::now().duration_since(SystemTime::UNIX_EPOCH).unwrap_or_default();
         self.since = clock.as_nanos().try_into().unwrap_or(u64::MAX);
         self.names = Names::new();
-    }
-
-    /// Whether a process that has lost its coordinator belongs to another computation than those that are here.
-    fn is_of_another(&self, join: &Join) -> bool {
-        !self.workers.is_empty() && join.member_of.is_some_and(|(computation, _)| self.id != Some(computation))
-    }
-
-    /// Whether the first to join is one that has just left: it has executed another program.
-    fn comes_back(&self, join: &Join, now: Instant) -> bool {
-        self.departed.iter().any(|departed| {
-            now.duration_since(departed.at) < DEPARTED
-                && departed.host == join.host
-                && (departed.process == join.process || departed.virtual_pid == join.virtual_pid)
-        })
-    }
-
-    fn welcome_held(&mut self, now: Instant) {
-        for (client, join) in std::mem::take(&mut self.held) {
-            self.welcome(client, join, now);
-        }
     }
 
     fn last_left(&mut self, now: Instant) {
@@ -422,11 +347,13 @@ impl Computation {
         self.effects.push(Effect::Send(client, message));
     }
 
-    /// Real pids of the processes on a host, ascending.
-    fn neighbours(&self, host: &str) -> Vec<i32> {
-        let mut pids: Vec<i32> =
-            self.workers.values().filter(|w| w.join.host == host).map(|w| w.join.real_pid).collect();
-        pids.sort_unstable();
+    /// Real pids of the processes on each host, ascending.
+    fn neighbours(&self) -> BTreeMap<String, Vec<i32>> {
+        let mut pids: BTreeMap<String, Vec<i32>> = BTreeMap::new();
+        for worker in self.workers.values() {
+            pids.entry(worker.join.host.clone()).or_default().push(worker.join.real_pid);
+        }
+        pids.values_mut().for_each(|pids| pids.sort_unstable());
         pids
     }
 
@@ -436,7 +363,7 @@ impl Computation {
 
     fn refuse(&mut self, client: ClientId, reason: &str) {
         self.counts.refused += 1;
-        self.journal.warn(format_args!("a client was refused: {reason}"));
+        self.journal.warn("refused", json!({"reason": reason}), format_args!("a client was refused: {reason}"));
         self.send(client, FromCoordinator::Refused { reason: reason.into() });
         self.effects.push(Effect::Close(client));
     }
@@ -466,10 +393,4 @@ impl Computation {
             request.waiting.retain(stays);
         }
     }
-}
-
-fn random_id() -> Result<ComputationId, getrandom::Error> {
-    let mut bytes = [0u8; 16];
-    getrandom::fill(&mut bytes)?;
-    Ok(ComputationId(u128::from_le_bytes(bytes)))
 }

@@ -8,8 +8,11 @@
 //! ```
 //! Whatever goes wrong ends the attempt as a whole: half a computation is of no use to anybody.
 
+use super::timing::Stopwatch;
 use super::{Activity, ClientId, Computation, Limits, Worker};
-use dmtcp_protocol::message::{Barrier, ComputationId, FromCoordinator, Join};
+use dmtcp_launcher::report;
+use dmtcp_protocol::message::{Barrier, ComputationId, FromCoordinator, Join, Timings};
+use serde_json::json;
 use std::collections::BTreeMap;
 use std::time::Instant;
 
@@ -29,6 +32,9 @@ pub(super) struct Restart {
     restarters: Vec<ClientId>,
     pub(super) members: BTreeMap<ClientId, Part>,
     last_news: Instant,
+    stopwatch: Stopwatch,
+    /// What dmtcp_restart has told.
+    told: Timings,
 }
 
 impl Restart {
@@ -78,10 +84,10 @@ impl Computation {
         &mut self,
         client: ClientId,
         computation: ComputationId,
-        generation: u64,
-        processes: u32,
+        told: Timings,
         now: Instant,
     ) {
+        let (generation, processes) = (told.generation, told.processes);
         if self.workers.contains_key(&client) {
             return self.refuse(client, "a process of a computation cannot announce a restart");
         }
@@ -117,13 +123,19 @@ impl Computation {
             );
             return self.refuse(client, &reason);
         }
-        self.journal.note(format_args!("restart of {processes} processes from generation {generation}"));
+        self.journal.note(
+            "restart_begun",
+            json!({"computation": computation.to_string(), "generation": generation, "processes": processes}),
+            format_args!("restart of {processes} processes from generation {generation}"),
+        );
         self.linger = None;
         self.id = Some(computation);
         self.begin_anew();
         self.meetings.begin();
         self.last_generation = generation;
         self.committed = generation;
+        self.last_timings = None;
+        self.restart_timings = None;
         self.asked_interval = 0;
         self.interval = self.settings.interval;
         self.activity = Activity::Restart(Restart {
@@ -133,6 +145,8 @@ impl Computation {
             restarters: vec![client],
             members: BTreeMap::new(),
             last_news: now,
+            stopwatch: Stopwatch::start(now),
+            told,
         });
         self.send(client, welcome(self.since));
     }
@@ -164,6 +178,9 @@ impl Computation {
         }
         restart.members.insert(client, Part::Joined);
         restart.heard(now);
+        if restart.members.len() == restart.expected as usize {
+            restart.stopwatch.end_phase("place", now);
+        }
         self.welcome(client, join, now);
     }
 
@@ -184,13 +201,18 @@ impl Computation {
             return self.check_meetings(now);
         }
         let processes = restart.expected;
+        restart.stopwatch.end_phase(if next == Part::Resumed { "resume" } else { "rejoin" }, now);
         let neighbours = Vec::new();
         self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
         if next == Part::Resumed {
             self.counts.restarted += 1;
-            self.journal.note(format_args!("all {} processes are back", self.workers.len()));
-            if let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) {
+            if let Activity::Restart(mut restart) = std::mem::replace(&mut self.activity, Activity::Running) {
                 self.meetings.restored(restart.generation, restart.members.keys().copied());
+                let Timings { generation, processes, bytes, stages, .. } = restart.told;
+                let timings = Timings { bytes, stages, ..restart.stopwatch.finish(generation, processes, now) };
+                let message = format!("restarted {}", report::timings(&timings));
+                self.journal.note("restarted", report::timings_json(&timings), message);
+                self.restart_timings = Some(timings);
                 for restarter in restart.restarters {
                     self.send(restarter, FromCoordinator::Restarted);
                 }
@@ -231,7 +253,7 @@ impl Computation {
     pub(super) fn abort_restart(&mut self, reason: &str, now: Instant) {
         let Activity::Restart(restart) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
         self.end_meetings(reason);
-        self.journal.warn(format_args!("the restart failed: {reason}"));
+        self.journal.warn("restart_failed", json!({"reason": reason}), format_args!("the restart failed: {reason}"));
         for restarter in restart.restarters {
             self.refuse(restarter, reason);
         }

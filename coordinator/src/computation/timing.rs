@@ -1,10 +1,14 @@
-//! How long the parts of a generation took.
+//! How long the parts of a generation and of a restart took.
 //!
 //! ```text
 //!   suspend: request .. all have stopped      (processes: stop)
 //!   capture: .. all have written              (processes: look, write)
-//!   sync:    .. all images are on the disk
+//!   sync:    .. all images are on the disk    (processes: resume, sync; pause: stop to resume)
 //!   commit:  manifest, names, script
+//!
+//!   place:   announcement .. all are in their memory and have joined    (dmtcp_restart, before: check)
+//!   rejoin:  .. all threads are back
+//!   resume:  .. plugins have restored what is theirs
 //! ```
 //! A phase lasts as long as its slowest process; of what the processes tell, the longest counts.
 
@@ -29,8 +33,19 @@ impl Stopwatch {
         self.last = now;
     }
 
+    /// The last phase has ended.
+    pub(super) fn finish(&mut self, generation: u64, processes: u32, now: Instant) -> Timings {
+        Timings {
+            generation,
+            processes,
+            total: microseconds(self.started, now),
+            phases: std::mem::take(&mut self.phases),
+            ..Timings::default()
+        }
+    }
+
     /// The generation is committed.
-    pub(super) fn finish<'a>(
+    pub(super) fn finish_images<'a>(
         &mut self,
         generation: u64,
         images: impl Iterator<Item = &'a Written> + Clone,
@@ -43,14 +58,8 @@ impl Stopwatch {
                 None => stages.push((stage.clone(), *time)),
             }
         }
-        Timings {
-            generation,
-            processes: images.clone().count() as u32,
-            bytes: images.map(|image| image.bytes).fold(0, u64::saturating_add),
-            total: microseconds(self.started, now),
-            phases: std::mem::take(&mut self.phases),
-            stages,
-        }
+        let bytes = images.clone().map(|image| image.bytes).fold(0, u64::saturating_add);
+        Timings { bytes, stages, ..self.finish(generation, images.count() as u32, now) }
     }
 }
 

@@ -6,7 +6,7 @@ use dmtcp_launcher::client::{self, ClientError, Connection};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::manifest;
 use dmtcp_protocol::message::{
-    Barrier, Command as Ask, ComputationId, FromClient, FromCoordinator, Join, Outcome, Status, Written,
+    Barrier, Command as Ask, ComputationId, FromClient, FromCoordinator, Join, Outcome, Status, Timings, Written,
 };
 use dmtcp_protocol::names::{Answer, Operation, Scope};
 use std::path::{Path, PathBuf};
@@ -48,7 +48,7 @@ impl Coordinator {
             .env("DMTCP_COORD_KEY_FILE", &key_file)
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(directory.path().join("log")).unwrap())
             .spawn()
             .unwrap();
         let port = wait_for("the port file", || std::fs::read_to_string(&port_file).ok()?.trim().parse().ok());
@@ -63,6 +63,15 @@ impl Coordinator {
         client::connect("127.0.0.1", self.port, &Key::new(key))
     }
 
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// What it has said on stderr.
+    pub fn log(&self) -> String {
+        std::fs::read_to_string(self.directory.path().join("log")).unwrap()
+    }
+
     /// Where images and the restart script go.
     pub fn images(&self) -> PathBuf {
         self.directory.path().join("images")
@@ -74,7 +83,7 @@ impl Coordinator {
 
     pub fn status(&self) -> Status {
         match self.ask(Ask::Status) {
-            Outcome::Status(status) => status,
+            Outcome::Status(status) => *status,
             other => panic!("no status: {other:?}"),
         }
     }
@@ -275,7 +284,7 @@ impl Worker {
     }
 
     pub fn sync(&mut self, generation: u64) {
-        self.send(FromClient::Synced { generation });
+        self.send(FromClient::Synced { generation, stages: vec![("pause".into(), 7)] });
     }
 }
 
@@ -332,6 +341,11 @@ pub fn run_generation(workers: &mut [Worker], content: &str) -> u64 {
 }
 
 pub const CHECKPOINT: Ask = Ask::Checkpoint { wait: true, kill: false };
+
+/// What dmtcp_restart tells when it announces a restart.
+pub fn restart_of(generation: u64, processes: u32) -> Timings {
+    Timings { generation, processes, bytes: 4096, stages: vec![("check".into(), 9)], ..Timings::default() }
+}
 
 /// A failed outcome's reason.
 pub fn reason(outcome: Outcome) -> String {

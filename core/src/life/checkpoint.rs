@@ -46,11 +46,12 @@ pub fn context() -> *mut Context {
 pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     interface::news::asked();
     worker.underway = generation;
+    log::note(&format!("generation {generation} is asked for"));
     worker.event(Event::PreSuspend);
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     if let Err(reason) = interface::hold::close(worker, generation) {
         go_on(worker, false);
-        log::trace("core", &format!("generation {generation} is given up: {reason}"));
+        log::note(&format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
     let signal = config::config().map_or(0, |c| c.signal);
@@ -61,11 +62,12 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     }
     interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
+    log::note(&format!("all threads have stopped after {} us", (stopped - start) / 1000));
     let outside = birth::await_children();
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
         go_on(worker, false);
-        log::trace("core", &format!("generation {generation} is given up: {reason}"));
+        log::note(&format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
     if birth::misses_a_child(host::description::neighbours(), &outside) {
@@ -73,7 +75,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         // The coordinator lets everybody go.
         let given_up = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
         go_on(worker, false);
-        log::trace("core", &format!("generation {generation} is tried again: {given_up:?}"));
+        log::note(&format!("generation {generation} is tried again: {given_up:?}"));
         return Outcome::Resumed;
     }
     threads::take_late_signals();
@@ -85,6 +87,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     let passed = match written {
         Ok(Step::Written { file, message, child }) => {
             let path = message.path.clone();
+            log::note(&format!("{path} is written: {} bytes", message.bytes));
             worker.send(&FromClient::Written(message.clone()));
             match worker.pass(generation, Barrier::Written, BARRIER_LIMIT) {
                 Ok(()) => Ok((file, message, child)),
@@ -99,6 +102,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         Err((reason, path)) => Err((reason, path, false)),
         Ok(Step::Restarted) => return Outcome::Restarted,
     };
+    let passed_at = sys::clock(libc::CLOCK_MONOTONIC);
     if passed.is_err() {
         // The others are told afterwards, or know; nobody comes to a barrier any more.
         worker.underway = 0;
@@ -109,10 +113,14 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     let stands_still = worker.continued;
     if !stands_still {
         go_on(worker, written);
+    }
+    let resumed = sys::clock(libc::CLOCK_MONOTONIC);
+    if !stands_still {
         worker.event(Event::Running);
     }
     worker.underway = 0;
     let synced = passed.and_then(|(file, message, child)| {
+        let last = if child.is_some() { "background" } else { "sync" };
         let result = match child {
             Some(child) => child.wait(worker, generation),
             None => sys::sync(file.number())
@@ -122,12 +130,19 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
             true => alone::commit(worker, &message).map_err(|reason| (reason, false)),
             false => Ok(()),
         });
-        result.map_err(|(reason, known)| (reason, message.path, known))
+        result.map_err(|(reason, known)| (reason, message.path, known)).map(|()| last)
     });
     match synced {
-        Ok(()) => {
+        Ok(last) => {
             worker.generation = generation;
-            worker.send(&FromClient::Synced { generation });
+            log::note(&format!("generation {generation}: the image is on the disk"));
+            let stages = [
+                ("resume", resumed - passed_at),
+                (last, sys::clock(libc::CLOCK_MONOTONIC) - resumed),
+                ("pause", resumed - start),
+            ];
+            let stages = stages.map(|(name, time)| (name.to_owned(), time / 1000)).to_vec();
+            worker.send(&FromClient::Synced { generation, stages });
         }
         Err((reason, path, known)) => {
             // Without a word of the coordinator a written image may be part of a generation that it has decided on.
@@ -135,7 +150,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
                 let _ = sys::unlink(path.as_bytes());
             }
             if known {
-                log::trace("core", &format!("generation {generation} is given up: {reason}"));
+                log::note(&format!("generation {generation} is given up: {reason}"));
             } else {
                 give_up(worker, generation, reason);
             }
@@ -163,7 +178,8 @@ fn give_up(worker: &mut Worker, generation: u64, reason: String) {
         log::tell(&format!("there is no checkpoint: {reason}"));
         alone::give_up(generation, &reason);
     }
-    worker.send(&FromClient::Failed { generation, reason });
+    let recent = log::recent();
+    worker.send(&FromClient::Failed { generation, reason, recent });
 }
 
 /// What an errno of writing means, and what to do.
@@ -227,6 +243,7 @@ fn describe_and_write(
     }
     let background = config::config().is_some_and(|c| c.background);
     let planned = sys::clock(libc::CLOCK_MONOTONIC);
+    // Nothing is logged from here until the image is written: nobody may allocate.
     let bytes = plan.length;
     let mut writing = Writing {
         plan: &mut plan,

@@ -137,7 +137,8 @@ pub fn rejoin(worker: &mut Worker) {
     }
     worker.deferred.clear();
     if let Err(reason) = try_rejoin(worker) {
-        log::tell(&format!("the process could not be restarted: {reason}"));
+        let recent: String = log::recent().iter().map(|line| format!("\n  {line}")).collect();
+        log::tell(&format!("the process could not be restarted: {reason}\nthe last lines of its log:{recent}"));
         exit(dmtcp_protocol::env::FAILURE);
     }
 }
@@ -170,6 +171,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.generation = generation;
     let computation: ComputationId = worker.computation;
     worker.join(Some((computation, generation)))?;
+    log::note(&format!("back from the image of generation {generation}"));
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Restarted });
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;
     super::refusal::begin()?;
@@ -177,6 +179,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     pause::at(5);
     worker.event(Event::Restart);
     pause::at(6);
+    log::note("plugins have restored what is theirs");
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     pause::at(7);

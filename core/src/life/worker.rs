@@ -165,6 +165,7 @@ impl Worker {
                 self.since = since;
                 self.deferred.clear();
                 self.link = Some(link);
+                log::note(&format!("joined {computation} at {}:{} as {}[{pid}]", self.host, self.port, program()));
                 interface::news::joined(self);
                 Ok(())
             }
@@ -276,7 +277,13 @@ impl Worker {
                         restore::rejoin(self);
                     }
                 }
-                Ok(FromCoordinator::Kill | FromCoordinator::Committed { exit: true, .. }) => exit(0),
+                Ok(FromCoordinator::Kill | FromCoordinator::Committed { exit: true, .. }) => {
+                    log::note("ended by the coordinator");
+                    exit(0)
+                }
+                Ok(FromCoordinator::Committed { generation, .. }) => {
+                    log::note(&format!("generation {generation} is committed"));
+                }
                 Ok(FromCoordinator::Welcome { peers, .. }) => self.peers = peers,
                 // What it was continued for is over.
                 Ok(FromCoordinator::Continued) => self.stand_still_again(),
@@ -288,7 +295,7 @@ impl Worker {
 
     /// The coordinator is gone: the application goes on; another one may come up at the same address.
     fn find_coordinator(&mut self) {
-        log::trace("core", "the coordinator is gone; looking for another one at its address");
+        log::note("the coordinator is gone; looking for another one at its address");
         loop {
             sys::nap(RETRY);
             match self.join(None) {

@@ -5,7 +5,7 @@
 use clap::{ArgAction, CommandFactory, Parser};
 use dmtcp_launcher::client::{self, ANSWER};
 use dmtcp_launcher::command_line::{self, Request};
-use dmtcp_launcher::{flags, generate, key, report, say};
+use dmtcp_launcher::{flags, generate, key, progress, report, say};
 use dmtcp_protocol::env;
 use dmtcp_protocol::message::{Command, Outcome};
 use std::io::IsTerminal;
@@ -97,12 +97,11 @@ fn ask(host: &str, port: u16, command: Command) -> Result<Outcome, Box<dyn std::
     let outcome = connection.command(command, limit, |done, total| {
         if bar && total > 0 {
             shown = true;
-            let percent = done.saturating_mul(100) / total;
-            say::err_at_once(format_args!("\rwriting images: {percent} % of {} MiB ", total >> 20));
+            say::err_at_once(progress::line("writing images", done, total));
         }
     });
     if shown {
-        say::err("");
+        say::err_at_once(progress::CLEAR);
     }
     Ok(outcome?)
 }
