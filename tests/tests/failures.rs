@@ -238,6 +238,8 @@ fn coordinator_killed(s: &mut Scenario, moment: Option<Moment>) -> Result<()> {
     let coordinator = s.coordinator()?;
     let port = coordinator.port().to_string();
     kill(Pid::from_raw(coordinator.pid()), Signal::SIGKILL)?;
+    // It has its port until the kernel is done with what it was removing from the disk.
+    wait::until(20, "the coordinator to die", || Ok((!coordinator.is_alive()).then_some(())))?;
     if let Some(mut command) = command {
         end_of(&mut command, "dmtcp_command to notice that the coordinator is dead")?;
     }
