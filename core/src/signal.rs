@@ -113,6 +113,11 @@ pub fn bit() -> u64 {
     }
 }
 
+/// Whether the application has set a handler for our number.
+pub fn is_handled_by_application() -> bool {
+    BELIEVED.handler.load(Ordering::Acquire) > 1
+}
+
 /// A delivery of our number that is not ours: what the application has asked for happens.
 pub extern "C" fn foreign_delivery(number: c_int, info: *mut siginfo_t, frame: *mut ucontext_t) {
     if threads::carried_slot(info).is_some() {

@@ -125,7 +125,13 @@ fn threads() -> Vec<Case> {
 }
 
 fn memory() -> Vec<Case> {
-    vec![Case::new("memory_advised_moved_grown_and_sealed", c("memory_odd.c")).streams(2)]
+    vec![
+        Case::new("memory_advised_moved_grown_and_sealed", c("memory_odd.c")).streams(2),
+        Case::new("files_that_change_behind_their_mappings", c("file_mappings.c")),
+        Case::new("sixty_thousand_mappings", c("many_mappings.c")).limit(300).full_only(),
+        Case::new("rounding_modes_and_bases", Program::c("cpu_state.c", &["-lm"])).streams(4),
+        Case::new("program_at_a_fixed_address", Program::c("mappings.c", &["-no-pie"])).sampled_as(RunAs::User),
+    ]
 }
 
 fn synchronisation() -> Vec<Case> {

@@ -65,7 +65,9 @@ fn handler_is_due(frame: &libc::ucontext_t) -> bool {
     }
     // SAFETY: the first word of a sigset_t is the kernel's set.
     let blocked = unsafe { (&raw const frame.uc_sigmask).cast::<u64>().read() };
-    let due = pending & !blocked;
+    // One of ours that came twice is nobody's wake-up.
+    let ours = if crate::signal::is_handled_by_application() { 0 } else { crate::signal::bit() };
+    let due = pending & !blocked & !ours;
     (1..=64).filter(|n| due & (1 << (n - 1)) != 0).any(|n| crate::signal::disposition(n).is_some_and(|d| d.handler > 1))
 }
 
