@@ -10,14 +10,19 @@ pub fn read_file(path: &str) -> Result<Vec<u8>, i32> {
 
 /// Everything from a descriptor's position to its end.
 pub fn read_all(file: &Fd) -> Result<Vec<u8>, i32> {
-    let mut out = Vec::new();
+    let mut out = vec![0; 4096];
+    let mut filled = 0;
     loop {
-        let filled = out.len();
-        out.resize((filled * 2).max(4096), 0);
-        let count = sys::read(file.number(), &mut out[filled..])?;
-        out.truncate(filled + count);
-        if count == 0 {
-            return Ok(out);
+        // Files of /proc give a page at a time, however much room there is.
+        match sys::read(file.number(), &mut out[filled..])? {
+            0 => {
+                out.truncate(filled);
+                return Ok(out);
+            }
+            count => filled += count,
+        }
+        if filled == out.len() {
+            out.resize(filled * 2, 0);
         }
     }
 }
