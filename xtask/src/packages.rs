@@ -54,6 +54,7 @@ pub const FULL: &[Need] = &[
     ("/usr/bin/escript", "erlang-base"),
     ("/usr/bin/elixir", "elixir"),
     ("/usr/include/tbb/tbb.h", "libtbb-dev"),
+    ("/usr/bin/parallel", "parallel"),
 ];
 
 /// What the check against the oldest libc needs.
