@@ -272,11 +272,33 @@ static void adopted(void) {
   _exit(9);
 }
 
+/* A daemon as books teach it: nobody is left of those who started it. */
+static void daemonized(void) {
+  CHECK(daemon(0, 0) == 0 && getsid(0) == getpid());
+  pid_t leader = getpid();
+  pid_t again = fork();
+  CHECK(again >= 0);
+  if (again > 0) _exit(0);
+  while (getppid() == leader) rest(1);
+  session = getsid(0);
+  CHECK(session == leader && session != getpid());
+  pid = getpid();
+  for (long n = 1; !stopping(); n++) {
+    char directory[8];
+    CHECK(getcwd(directory, sizeof directory) && strcmp(directory, "/") == 0);
+    CHECK(getsid(0) == session && getpgrp() == session && getpid() == pid);
+    CHECK(read(0, directory, 1) == 0 && write(1, "x", 1) == 1 && !isatty(2));
+    step("daemon", n);
+    rest(10);
+  }
+}
+
 int main(int count, char **kinds) {
   CHECK(count == 2);
   first_process = getpid();
   const struct { const char *name; void (*run)(void); } all[] = {
-      {"tree", tree}, {"waiting", waiting}, {"ended", ended}, {"orphans", orphans}, {"adopted", adopted}};
+      {"tree", tree}, {"waiting", waiting}, {"ended", ended}, {"orphans", orphans}, {"adopted", adopted},
+      {"daemonized", daemonized}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(all[i].name, kinds[1]) == 0) {
       all[i].run();

@@ -8,14 +8,24 @@ use crate::state::{Ended, family};
 use dmtcp_plugin_api::{proc_files, sys};
 use std::mem::MaybeUninit;
 
-/// Which of these ids, a group's and a session's, belong to no process any more.
+/// Whether a process has ended, though nobody may have waited for it yet.
+fn has_ended(pid: i32) -> bool {
+    let stat = proc_files::read_file(&format!("/proc/{pid}/stat")).unwrap_or_default();
+    // The name before the state may hold anything.
+    let state = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
+    matches!(state, Some(b'Z' | b'X'))
+}
+
+/// Which of these ids, a group's and a session's, belong to no process any more. One that only waits for being waited for
+/// counts as gone: if it is a child of the computation, it comes back as such, and leads again.
 pub fn leaderless(pgid: i32, sid: i32) -> Vec<i32> {
     let mut ids = vec![pgid, sid];
     ids.dedup();
     // 0 is how the kernel names what lies outside of the pid namespace.
     ids.retain(|id| {
         // SAFETY: signal 0 only asks.
-        *id > 0 && unsafe { sys::call(libc::SYS_kill as i32, [*id as usize, 0, 0, 0, 0, 0]) } == Err(libc::ESRCH)
+        let gone = unsafe { sys::call(libc::SYS_kill as i32, [*id as usize, 0, 0, 0, 0, 0]) } == Err(libc::ESRCH);
+        *id > 0 && (gone || has_ended(*id))
     });
     ids
 }
