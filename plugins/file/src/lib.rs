@@ -20,6 +20,8 @@
     allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
 )]
 
+#[cfg(test)]
+mod both_halves;
 mod claim;
 mod device;
 mod late;

@@ -8,6 +8,8 @@
     allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
 )]
 
+#[cfg(test)]
+mod both_halves;
 mod family;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;

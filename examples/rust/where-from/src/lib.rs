@@ -71,3 +71,6 @@ impl RestartHalf for Half {
         }
     }
 }
+
+#[cfg(test)]
+mod tests;
