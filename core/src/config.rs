@@ -68,8 +68,18 @@ pub fn variable(name: &str) -> Option<String> {
     None
 }
 
+/// Whether there is an environment to read. Code that a program has in its `.preinit_array` (the run times of sanitizers)
+/// runs before libc has set it up.
+pub fn is_there() -> bool {
+    // SAFETY: the pointer is read, and not followed.
+    unsafe { !environ.is_null() }
+}
+
 /// The settings; `None` if this process is in no computation (no launch has set them).
 pub fn config() -> Option<&'static Config> {
+    if CONFIG.get().is_none() && !is_there() {
+        return None;
+    }
     CONFIG.get_or_init(read).as_ref()
 }
 

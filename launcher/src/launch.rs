@@ -178,6 +178,11 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
             environment.set(name, value);
         }
     }
+    if target::needs_address_sanitizer(&program) {
+        // Its run time refuses to start behind any other library, unless it is told not to look.
+        let options = environment.get("ASAN_OPTIONS").unwrap_or_default().to_os_string();
+        environment.set("ASAN_OPTIONS", join([Path::new(&options), Path::new("verify_asan_link_order=0")].into_iter()));
+    }
     Ok((program, environment))
 }
 

@@ -6,17 +6,19 @@
 
 use crate::plugin_file::MACHINE;
 use nix::unistd::{AccessFlags, Gid, Uid, access};
-use object::read::elf::{FileHeader, ProgramHeader};
+use object::read::elf::{Dyn, FileHeader, ProgramHeader};
 use object::{Architecture, Endianness, elf};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
-use std::os::unix::fs::MetadataExt;
+use std::os::unix::fs::{FileExt, MetadataExt};
 use std::path::{Path, PathBuf};
 
 /// How many bytes of a program say what it is.
 const BEGINNING: usize = 4096;
+/// How many bytes of a list of libraries and of their names are looked at.
+const MOST_NAMES: u64 = 64 << 20;
 /// How many interpreters the kernel follows.
 const MOST_INTERPRETERS: usize = 5;
 
@@ -125,6 +127,40 @@ pub fn examine(program: &Path) -> Result<Option<String>, TargetError> {
     Ok(None)
 }
 
+/// Whether the program needs AddressSanitizer's run time as a library. What cannot be read needs nothing.
+pub fn needs_address_sanitizer(program: &Path) -> bool {
+    File::open(program).is_ok_and(|file| needs_library(&file, b"libasan.so").unwrap_or(false))
+}
+
+/// Whether an ELF file needs a library whose name begins so; nothing if it has no list of them. Programs are large: only
+/// the list and the names are read.
+fn needs_library(file: &File, beginning: &[u8]) -> Option<bool> {
+    let read = |offset: u64, length: u64| {
+        let mut bytes = vec![0u8; usize::try_from(length.min(MOST_NAMES)).ok()?];
+        let count = file.read_at(&mut bytes, offset).ok()?;
+        bytes.truncate(count);
+        Some(bytes)
+    };
+    let head = read(0, BEGINNING as u64)?;
+    let header = elf::FileHeader64::<Endianness>::parse(&head[..]).ok()?;
+    let endian = header.endian().ok()?;
+    let segments = header.program_headers(endian, &head[..]).ok()?;
+    let list = segments.iter().find(|s| s.p_type(endian) == elf::PT_DYNAMIC)?;
+    let bytes = read(list.p_offset(endian), list.p_filesz(endian))?;
+    let (entries, _) = object::pod::slice_from_bytes::<elf::Dyn64<Endianness>>(&bytes, bytes.len() / 16).ok()?;
+    let value = |tag: u32| entries.iter().find(|e| e.tag32(endian) == Some(tag)).map(|e| e.d_val(endian));
+    let (address, length) = (value(elf::DT_STRTAB)?, value(elf::DT_STRSZ)?);
+    let holds = |s: &&elf::ProgramHeader64<Endianness>| {
+        s.p_type(endian) == elf::PT_LOAD
+            && address.checked_sub(s.p_vaddr(endian)).is_some_and(|n| n < s.p_filesz(endian))
+    };
+    let segment = segments.iter().find(holds)?;
+    let names = read(segment.p_offset(endian) + (address - segment.p_vaddr(endian)), length)?;
+    let needed = entries.iter().filter(|e| e.tag32(endian) == Some(elf::DT_NEEDED));
+    let is_it = |at: u64| names.get(usize::try_from(at).ok()?..).map(|name| name.starts_with(beginning));
+    Some(needed.filter_map(|e| is_it(e.d_val(endian))).any(|is| is))
+}
+
 /// What the first line of a script names.
 fn interpreter(beginning: &[u8]) -> Option<PathBuf> {
     let line = beginning.strip_prefix(b"#!")?.split(|byte| *byte == b'\n').next()?;
@@ -212,6 +248,16 @@ mod tests {
             let foreign = program(directory.path(), "foreign", &header(class, machine), 0o700);
             assert!(matches!(examine(&foreign), Err(TargetError::Foreign { .. })));
         }
+    }
+
+    #[test]
+    fn needed_libraries_are_seen() {
+        let own = File::open(std::env::current_exe().unwrap()).unwrap();
+        assert_eq!(needs_library(&own, b"libc.so"), Some(true));
+        assert_eq!(needs_library(&own, b"libasan.so"), Some(false));
+        let directory = tempfile::tempdir().unwrap();
+        let script = program(directory.path(), "script", b"#!/bin/sh", 0o700);
+        assert_eq!(needs_library(&File::open(script).unwrap(), b"libc.so"), None);
     }
 
     #[test]

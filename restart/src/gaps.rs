@@ -1,6 +1,8 @@
 //! Free ranges of an address space: where the stub and staged memory can be.
 //!
-//! A place must be free twice: in the restarter as it is, and in the process as it will be. Both lists go into one.
+//! A place must be free twice: in the restarter as it is, and in the process as it will be. Both lists go into one. Memory
+//! that is too large to be anywhere but at home (the shadow of a sanitizer takes terabytes) is staged right there, if the
+//! restarter has nothing near it.
 
 use std::ops::Range;
 
@@ -11,19 +13,31 @@ pub const TOP: u64 = 0x7fff_ffff_f000;
 const BOTTOM: u64 = 0x10_0000_0000;
 /// The kernel keeps this much free below a stack that grows; moving memory into it would end the growth.
 const STACK_ROOM: u64 = 64 << 20;
+/// What the restarter still maps lands this close to what it has mapped, and no further.
+const NEAR: u64 = 64 << 30;
 
 /// The ranges that are taken.
 #[derive(Debug, Clone, Default)]
 pub struct Gaps {
+    present: Vec<Range<u64>>,
     taken: Vec<Range<u64>>,
 }
 
 impl Gaps {
-    /// A space where these ranges are taken; they may overlap.
-    pub fn new(ranges: impl IntoIterator<Item = Range<u64>>) -> Self {
-        let mut taken: Vec<_> = ranges.into_iter().filter(|range| range.start < range.end).collect();
+    /// A space where these ranges are taken: now, and in the process as it will be. They may overlap.
+    pub fn new(present: impl IntoIterator<Item = Range<u64>>, future: impl IntoIterator<Item = Range<u64>>) -> Self {
+        let present: Vec<_> = present.into_iter().filter(|range| range.start < range.end).collect();
+        let mut taken = present.clone();
+        taken.extend(future.into_iter().filter(|range| range.start < range.end));
         taken.sort_by_key(|range| range.start);
-        Self { taken }
+        Self { present, taken }
+    }
+
+    /// Whether a range of the process as it will be can be mapped where it belongs, here and now.
+    pub fn is_free_now(&self, range: &Range<u64>) -> bool {
+        self.present
+            .iter()
+            .all(|p| p.start >= range.end.saturating_add(NEAR) || p.end.saturating_add(NEAR) <= range.start)
     }
 
     /// Takes a range of this length whose address is `like` modulo `modulus`.
@@ -96,7 +110,7 @@ mod tests {
 
     #[test]
     fn a_gap_is_congruent_and_free() {
-        let mut gaps = Gaps::new(Some(BOTTOM + 0x1000..BOTTOM + 0x40_0000));
+        let mut gaps = Gaps::new(Some(BOTTOM + 0x1000..BOTTOM + 0x40_0000), None);
         let at = gaps.take(0x10_0000, 0x7f00_0012_3000, 2 << 20).unwrap();
         assert_eq!(at % (2 << 20), 0x12_3000);
         assert!(at >= BOTTOM + 0x40_0000);
@@ -107,14 +121,23 @@ mod tests {
 
     #[test]
     fn overlapping_ranges_are_skipped_together() {
-        let mut gaps = Gaps::new([BOTTOM..BOTTOM + 0x10_0000, BOTTOM + 0x1000..BOTTOM + 0x2000]);
+        let mut gaps = Gaps::new([BOTTOM..BOTTOM + 0x10_0000], [BOTTOM + 0x1000..BOTTOM + 0x2000]);
         assert_eq!(gaps.take(0x1000, 0, 0x1000), Some(BOTTOM + 0x10_0000));
     }
 
     #[test]
     fn nothing_fits_in_a_full_space() {
-        let mut gaps = Gaps::new(Some(0..TOP));
+        let mut gaps = Gaps::new(Some(0..TOP), None);
         assert_eq!(gaps.take(0x1000, 0, 0x1000), None);
+    }
+
+    #[test]
+    fn home_is_free_if_nothing_is_near() {
+        let home = BOTTOM..BOTTOM + (8 << 40);
+        let mut gaps = Gaps::new(Some(home.end + NEAR..TOP), Some(home.clone()));
+        assert_eq!(gaps.take(8 << 40, 0, 0x1000), None);
+        assert!(gaps.is_free_now(&home));
+        assert!(!gaps.is_free_now(&(home.start..home.end + 0x1000)));
     }
 
     #[test]

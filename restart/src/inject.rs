@@ -245,8 +245,8 @@ impl Remote {
         let pid = remote.pid;
         let image = restoration.image();
         let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
-        let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
-        let mut gaps = Gaps::new(taken);
+        let future = image.regions.iter().map(|r| r.start..r.end);
+        let mut gaps = Gaps::new(maps.iter().map(gaps::with_stack_room), future);
         let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
         let stage = Stage::new(image, file, restoration.lazy, crossing.objects.clone());
         let mut placements = Vec::new();

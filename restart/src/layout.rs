@@ -145,7 +145,9 @@ impl Layout<'_> {
             self.map(&mut table, placement);
         }
         for placement in self.placements {
-            if let Source::Staged(from) = placement.source {
+            if let Source::Staged(from) = placement.source
+                && from != placement.region.start
+            {
                 let region = &placement.region;
                 let what = format!("moving memory to {:x}-{:x}", region.start, region.end);
                 remap(&mut table, from..from + (region.end - region.start), region.start, &what);

@@ -169,8 +169,8 @@ impl Restoration<'_> {
         }
         let image = self.image();
         let maps = gaps::current().map_err(ProcessError::Maps)?;
-        let taken = maps.iter().map(gaps::with_stack_room).chain(image.regions.iter().map(|r| r.start..r.end));
-        let mut gaps = Gaps::new(taken);
+        let future = image.regions.iter().map(|r| r.start..r.end);
+        let mut gaps = Gaps::new(maps.iter().map(gaps::with_stack_room), future);
         let info = self.info(ids);
         let stub = self.map_stub(&mut gaps, info.len() + self.auxv().len()).map_err(ProcessError::Stub)?;
         for (index, thread) in self.others().enumerate() {

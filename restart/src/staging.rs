@@ -151,11 +151,12 @@ impl<'a> Stage<'a> {
         self.objects.get(&region.object).copied().ok_or_else(no_object)
     }
 
-    /// Takes addresses for a region, so that moving it will be free.
+    /// Takes addresses for a region, so that moving it will be free; its own, if there is no room but there.
     pub fn room(&self, region: &Region, gaps: &mut Gaps) -> Result<u64, StageError> {
         let length = region.end - region.start;
         let modulus = if length >= HUGE { HUGE } else { MODULUS };
-        gaps.take(length, region.start, modulus).ok_or(StageError::NoRoom { start: region.start, length })
+        let home = gaps.is_free_now(&(region.start..region.end)).then_some(region.start);
+        gaps.take(length, region.start, modulus).or(home).ok_or(StageError::NoRoom { start: region.start, length })
     }
 
     /// What the image has of a region.

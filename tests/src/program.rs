@@ -44,6 +44,15 @@ impl Program {
         Program::new(source, Kind::Compiled(words(&base, flags))).needs("/usr/bin/gcc", "gcc")
     }
 
+    /// A C program that clang compiles.
+    pub fn clang(source: &str, flags: &[&str]) -> Program {
+        let mut program = Program::c(source, flags).needs("/usr/bin/clang", "clang");
+        if let Kind::Compiled(words) = &mut program.kind {
+            words[0] = "clang".into();
+        }
+        program
+    }
+
     /// A C++ program.
     pub fn cxx(source: &str, flags: &[&str]) -> Program {
         let base = ["g++", "-std=c++17", "-g", "-O1", "-Wall", "-Werror", "-pthread"];

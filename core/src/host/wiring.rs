@@ -110,9 +110,13 @@ extern "C" fn missing() -> ! {
     unsafe { libc::abort() }
 }
 
-/// Wires all wrappers. Idempotent; another thread that comes meanwhile goes to the real functions.
+/// Wires all wrappers, once it can be known which. Idempotent; who comes before that, and another thread that comes
+/// meanwhile, goes to the real functions.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_core_wire() {
+    if !config::is_there() {
+        return;
+    }
     if STATE.compare_exchange(UNWIRED, WIRING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return;
     }

@@ -31,7 +31,8 @@ use dmtcp_protocol::env as names;
 use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
-/// Bytes of the checkpoint thread's stack, its thread control block included.
+/// Bytes of the checkpoint thread's stack, its thread control block included, but for the thread-local variables of the
+/// libraries, for which libc takes room from it: under ThreadSanitizer that is more than the rest.
 const STACK: usize = 512 << 10;
 /// How long the constructor waits until the process is a member of the computation, in nanoseconds.
 const JOIN_LIMIT: u64 = 15_000_000_000;
@@ -71,6 +72,11 @@ pub fn is_member() -> bool {
 fn constructor() {
     let Some(config) = config::config() else { return };
     host::wiring::dmtcp_core_wire();
+    if config::variable("LD_PRELOAD").is_some_and(|list| list.contains("/vgpreload_core")) {
+        fail(
+            "this program runs under valgrind, which simulates a processor and cannot be checkpointed: run it without one of the two",
+        );
+    }
     if let Err(reason) = begin(config) {
         fail(&reason);
     }
@@ -88,6 +94,7 @@ extern "C" fn destructor() {
 }
 
 /// Ends the process for a failure of ours, before the program has begun.
+#[allow(clippy::disallowed_methods, reason = "abort ends the process where the user asked for a core file")]
 pub fn fail(reason: &str) -> ! {
     log::line(Level::Error, "core", reason);
     let _ = sys::write(2, format!("dmtcp: {reason}\n").as_bytes());
@@ -129,8 +136,9 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     threads::install_handler(config.signal).map_err(|e| {
         format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal)
     })?;
-    let stack = sys::map_anonymous(STACK).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
-    let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + STACK };
+    let length = STACK + threads::spawn::room_for_variables();
+    let stack = sys::map_anonymous(length).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
+    let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + length };
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
     host::initialise(&mut payload)?;
     MEMBER.store(sys::pid(), Ordering::Release);
@@ -146,9 +154,9 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
 
 /// Starts the checkpoint thread on its stack and waits until it has joined.
 fn start_checkpoint_thread() -> Result<(), String> {
-    let (stack, _) = dmtcp_plugin_api::arena::checkpoint_stack();
+    let (stack, end) = dmtcp_plugin_api::arena::checkpoint_stack();
     JOINED.store(UNDERWAY, Ordering::Release);
-    threads::spawn::spawn(checkpoint_thread, stack as u64, STACK, CHECKPOINT_THREAD_MASK)
+    threads::spawn::spawn(checkpoint_thread, stack as u64, end - stack, CHECKPOINT_THREAD_MASK)
         .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
     // The application starts with our signal unblocked, whatever it inherited.
     signal::unblock();
@@ -178,7 +186,8 @@ extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
         JOINED.store(word, Ordering::Release);
         sys::futex_wake(JOINED.as_ptr());
     };
-    match worker::Worker::begin(stack as u64, STACK as u64) {
+    let (_, end) = dmtcp_plugin_api::arena::checkpoint_stack();
+    match worker::Worker::begin(stack as u64, end as u64 - stack as u64) {
         Ok(mut worker) => {
             tell(MEMBERSHIP);
             worker.serve()

@@ -41,3 +41,23 @@ pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int
     signal::set_mask(before);
     if result == 0 { Ok(()) } else { Err(result) }
 }
+
+unsafe extern "C" fn add_variables(info: *mut libc::dl_phdr_info, _: usize, sum: *mut c_void) -> c_int {
+    // SAFETY: libc passes a valid entry, and the sum that `room_for_variables` has.
+    unsafe {
+        let headers = std::slice::from_raw_parts((*info).dlpi_phdr, usize::from((*info).dlpi_phnum));
+        for header in headers.iter().filter(|h| h.p_type == libc::PT_TLS) {
+            *sum.cast::<usize>() += (header.p_memsz + header.p_align) as usize;
+        }
+    }
+    0
+}
+
+/// Bytes, in whole pages, that the thread-local variables of all libraries that are loaded take of a thread's stack.
+#[allow(clippy::disallowed_methods, reason = "only the constructor calls it")]
+pub fn room_for_variables() -> usize {
+    let mut sum = 0usize;
+    // SAFETY: the function takes the sum as a usize.
+    unsafe { libc::dl_iterate_phdr(Some(add_variables), (&raw mut sum).cast()) };
+    sum.next_multiple_of(4096)
+}

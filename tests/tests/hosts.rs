@@ -1,0 +1,82 @@
+//! Hosts that are hard: allocators that are in the middle of something at every stop, and programs under sanitizers, which
+//! bring shadow memory, allocators and signal handling of their own.
+
+use dmtcp_tests::scenario::text;
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
+use std::process::ExitCode;
+
+const STATUS: i32 = 7;
+const JEMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libjemalloc.so.2";
+const TCMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4";
+const MIMALLOC: &str = "/usr/lib/x86_64-linux-gnu/libmimalloc.so.2";
+
+fn sanitized(name: &str, program: Program) -> Case {
+    Case::new(name, program).streams(4).limit(240).full_only()
+}
+
+fn sanitizers() -> Vec<Case> {
+    let heap = "heap.c";
+    let runtime = ("/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.asan-x86_64.a", "libclang-rt-14-dev");
+    let clang = |flags: &[&str]| Program::clang(heap, flags).needs(runtime.0, runtime.1);
+    vec![
+        sanitized("address_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=address"])),
+        sanitized("address_sanitizer_of_gcc_linked_in", Program::c(heap, &["-fsanitize=address", "-static-libasan"])),
+        sanitized("address_sanitizer_of_clang", clang(&["-fsanitize=address"])),
+        sanitized("undefined_behaviour_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=undefined"])),
+        sanitized("undefined_behaviour_sanitizer_of_clang", clang(&["-fsanitize=undefined"])),
+        sanitized("thread_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=thread"])),
+        sanitized("thread_sanitizer_of_clang", clang(&["-fsanitize=thread"])),
+    ]
+}
+
+/// Checkpoints in a row, before a restart and after it.
+fn many_checkpoints(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(1)?;
+    for _ in 0..50 {
+        s.checkpoint()?;
+    }
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(1)?;
+    for _ in 0..10 {
+        s.checkpoint()?;
+    }
+    s.see_steps(1)?;
+    s.finish(STATUS)
+}
+
+/// Threads that do nothing but allocate and free: a stop finds them inside the allocator.
+fn allocators() -> Vec<Case> {
+    let busy = |name: &str, library: Option<(&str, &str)>| {
+        let program = match library {
+            Some((path, package)) => Program::c("allocating.c", &[path]).needs(path, package),
+            None => Program::c("allocating.c", &[]).env("MALLOC_ARENA_MAX", "1"),
+        };
+        Case::flow(name, program, many_checkpoints).streams(4).limit(240)
+    };
+    vec![
+        busy("fifty_checkpoints_inside_malloc_of_glibc", None).sampled_as(RunAs::User),
+        busy("fifty_checkpoints_inside_jemalloc", Some((JEMALLOC, "libjemalloc2"))).full_only(),
+        busy("fifty_checkpoints_inside_tcmalloc", Some((TCMALLOC, "libgoogle-perftools4"))).full_only(),
+        busy("fifty_checkpoints_inside_mimalloc", Some((MIMALLOC, "libmimalloc2.0"))).full_only(),
+    ]
+}
+
+/// Valgrind simulates the processor: what is in its process is not the program.
+fn valgrind_is_refused(s: &mut Scenario) -> Result<()> {
+    let mut launch = s.tool("dmtcp_launch");
+    let port = s.port()?;
+    launch.args(["-j", "-p", &port, "/usr/bin/valgrind", "-q", "/bin/true"]);
+    let ended = s.output(launch)?;
+    let said = text(&ended);
+    ensure!(ended.status.code() == Some(99), "{}: {said}", ended.status);
+    ensure!(said.contains("runs under valgrind"), "it said: {said}");
+    Ok(())
+}
+
+fn main() -> ExitCode {
+    let valgrind = Program::c("threads.c", &[]).needs("/usr/bin/valgrind", "valgrind");
+    let refused = Case::flow("valgrind_is_refused", valgrind, valgrind_is_refused).sampled_as(RunAs::User);
+    runner::main(allocators().into_iter().chain(sanitizers()).chain([refused]).collect())
+}
