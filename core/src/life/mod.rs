@@ -72,14 +72,26 @@ pub fn is_member() -> bool {
 fn constructor() {
     let Some(config) = config::config() else { return };
     host::wiring::dmtcp_core_wire();
-    if config::variable("LD_PRELOAD").is_some_and(|list| list.contains("/vgpreload_core")) {
-        fail(
-            "this program runs under valgrind, which simulates a processor and cannot be checkpointed: run it without one of the two",
-        );
+    if let Some(reason) = obstacle() {
+        fail(reason);
     }
     if let Err(reason) = begin(config) {
         fail(&reason);
     }
+}
+
+/// What this process is that cannot be checkpointed.
+fn obstacle() -> Option<&'static str> {
+    if config::variable("LD_PRELOAD").is_some_and(|list| list.contains("/vgpreload_core")) {
+        return Some(
+            "this program runs under valgrind, which simulates a processor and cannot be checkpointed: run it without one of the two",
+        );
+    }
+    // SAFETY: looks up a constant name.
+    let sanitized = unsafe { !dlsym(std::ptr::null_mut(), c"__tsan_init".as_ptr()).is_null() };
+    sanitized.then_some(
+        "this program is built with ThreadSanitizer, which cannot be restarted: build it without -fsanitize=thread",
+    )
 }
 
 /// Runs after the application's destructors, since we were loaded before its libraries' dependencies were initialised.

@@ -30,6 +30,8 @@ const SIGNALS: usize = 64;
 /// Process-wide state that the image's memory carries, written just before it is taken.
 struct ProcessState {
     actions: [KernelAction; SIGNALS],
+    /// Thread pointer of the checkpoint thread.
+    thread_pointer: u64,
 }
 
 struct Shared<T>(UnsafeCell<T>);
@@ -38,18 +40,20 @@ unsafe impl<T> Sync for Shared<T> {}
 
 static STATE: Shared<ProcessState> = Shared(UnsafeCell::new(ProcessState {
     actions: [KernelAction { handler: 0, flags: 0, restorer: 0, mask: 0 }; SIGNALS],
+    thread_pointer: 0,
 }));
 static HANDOFF: AtomicPtr<Handoff> = AtomicPtr::new(std::ptr::null_mut());
 /// What the last restarter told; leaked, since hooks and wrappers may read it at any time.
 static INFO: AtomicPtr<RestartInfo> = AtomicPtr::new(std::ptr::null_mut());
 
-/// Notes the process-wide state.
+/// Notes the process-wide state; the checkpoint thread calls it.
 pub fn note_process_state() {
     // SAFETY: all other threads are parked.
     let state = unsafe { &mut *STATE.0.get() };
     for (index, action) in state.actions.iter_mut().enumerate() {
         *action = signal::disposition(index as i32 + 1).unwrap_or_default();
     }
+    state.thread_pointer = threads::thread_pointer();
 }
 
 /// Called by the stub on the first task when all memory stands.
@@ -57,6 +61,9 @@ extern "C" fn enter_process(handoff: *mut Handoff) {
     HANDOFF.store(handoff, Ordering::Release);
     // SAFETY: no other task runs yet.
     let state = unsafe { &*STATE.0.get() };
+    // Even a memcpy may be a sanitizer's, with thread-local variables of its own. Each task gets its own pointer later.
+    // SAFETY: the memory that it names is back, and the thread that it belongs to does not run yet.
+    unsafe { threads::set_thread_pointer(state.thread_pointer) };
     for (index, action) in state.actions.iter().enumerate() {
         let number = index as i32 + 1;
         if number != libc::SIGKILL && number != libc::SIGSTOP {

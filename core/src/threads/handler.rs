@@ -110,6 +110,20 @@ pub fn carried_slot(info: *const siginfo_t) -> Option<&'static Slot> {
     slot::at(value)
 }
 
+/// The calling thread's pointer to its thread-local variables.
+pub fn thread_pointer() -> u64 {
+    arch_prctl_get(ARCH_GET_FS)
+}
+
+/// Sets it.
+///
+/// # Safety
+/// It must name the thread control block of a thread that nobody else is.
+pub unsafe fn set_thread_pointer(to: u64) {
+    // SAFETY: the caller's promise.
+    let _ = unsafe { sys::call(libc::SYS_arch_prctl as i32, [ARCH_SET_FS, to as usize, 0, 0, 0, 0]) };
+}
+
 fn arch_prctl_get(what: usize) -> u64 {
     let mut value = 0u64;
     // SAFETY: the kernel writes one word.
@@ -139,7 +153,7 @@ fn registered_rseq(fs: u64) -> u64 {
 
 /// Notes everything about the calling thread that its signal frame does not hold.
 pub fn save_thread(saved: &mut Saved) {
-    saved.fs = arch_prctl_get(ARCH_GET_FS);
+    saved.fs = thread_pointer();
     saved.gs = arch_prctl_get(ARCH_GET_GS);
     saved.clear_tid = 0;
     let _ = sys::prctl(PR_GET_TID_ADDRESS, (&raw mut saved.clear_tid) as usize, 0, 0, 0);
@@ -277,7 +291,7 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
         let call = |number: i64, a: [usize; 4]| {
             let _ = sys::call(number as i32, [a[0], a[1], a[2], a[3], 0, 0]);
         };
-        call(libc::SYS_arch_prctl, [ARCH_SET_FS, saved.fs as usize, 0, 0]);
+        set_thread_pointer(saved.fs);
         call(libc::SYS_arch_prctl, [ARCH_SET_GS, saved.gs as usize, 0, 0]);
         call(libc::SYS_set_tid_address, [saved.clear_tid as usize, 0, 0, 0]);
         call(libc::SYS_set_robust_list, [saved.robust_head as usize, saved.robust_length as usize, 0, 0]);

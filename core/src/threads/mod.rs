@@ -18,7 +18,9 @@ pub mod spawn;
 pub mod stop;
 mod unblock;
 
-pub use handler::{RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread};
+pub use handler::{
+    RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
+};
 
 use dmtcp_plugin_api::sys;
 use slot::{Order, Role, Slot, State};
