@@ -1,6 +1,7 @@
 //! The core's side: a table of functions that note what the plugin says, and answer what the test has set.
 
 use crate::broker::{self, BROKER};
+use crate::exchange;
 use crate::image::Image;
 use dmtcp_plugin_api::abi::{CoreApi, Event, InitPayload, MappingView, Plugin};
 use dmtcp_plugin_api::core::Level;
@@ -20,6 +21,8 @@ pub struct State {
     services: BTreeMap<Vec<u8>, usize>,
     environment: BTreeMap<Vec<u8>, Vec<u8>>,
     directory: Option<Vec<u8>>,
+    /// Database, key, value.
+    pub values: BTreeMap<Vec<u8>, BTreeMap<Vec<u8>, Vec<u8>>>,
     pub claimers: Vec<&'static Claimer>,
 }
 
@@ -140,9 +143,12 @@ static API: CoreApi = CoreApi {
     neighbours,
     generation,
     set_checkpoint_directory,
+    name: exchange::name,
+    meet: exchange::meet,
 };
 
-fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
+/// Bytes that a plugin passed.
+pub fn bytes<'a>(start: *const u8, length: usize) -> &'a [u8] {
     // SAFETY: the interface demands `length` readable bytes for the duration of the call.
     if length == 0 { &[] } else { unsafe { std::slice::from_raw_parts(start, length) } }
 }

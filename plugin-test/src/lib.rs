@@ -18,6 +18,7 @@
 
 mod broker;
 mod core;
+mod exchange;
 mod image;
 mod restarter;
 

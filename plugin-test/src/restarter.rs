@@ -28,6 +28,7 @@ pub struct FakeRestarter {
     ids: BTreeMap<u32, Vec<i32>>,
     leaderless: Vec<(u32, i32)>,
     ended: Vec<(u32, EndedChild)>,
+    foreground: Vec<(u32, i32)>,
 }
 
 impl FakeRestarter {
@@ -74,6 +75,7 @@ impl FakeRestarter {
             path,
             leaderless,
             ended_child,
+            foreground,
         };
         f(HostRef::new(&table))
     }
@@ -121,6 +123,11 @@ impl FakeRestarter {
     /// Groups and sessions without a leader: process, id.
     pub fn leaderless(&self) -> &[(u32, i32)] {
         &self.leaderless
+    }
+
+    /// Groups in the foreground of their terminal: process, id.
+    pub fn foreground(&self) -> &[(u32, i32)] {
+        &self.foreground
     }
 
     /// Ended children that are to be there: process, child.
@@ -231,4 +238,8 @@ extern "C" fn leaderless(context: *mut (), index: u32, id: i32) {
 
 extern "C" fn ended_child(context: *mut (), index: u32, child: EndedChild) {
     restarter(context).ended.push((index, child));
+}
+
+extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
+    restarter(context).foreground.push((index, id));
 }
