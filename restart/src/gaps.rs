@@ -121,7 +121,7 @@ mod tests {
 
     #[test]
     fn overlapping_ranges_are_skipped_together() {
-        let mut gaps = Gaps::new([BOTTOM..BOTTOM + 0x10_0000], [BOTTOM + 0x1000..BOTTOM + 0x2000]);
+        let mut gaps = Gaps::new(Some(BOTTOM..BOTTOM + 0x10_0000), Some(BOTTOM + 0x1000..BOTTOM + 0x2000));
         assert_eq!(gaps.take(0x1000, 0, 0x1000), Some(BOTTOM + 0x10_0000));
     }
 

@@ -54,8 +54,6 @@ pub const FULL: &[Need] = &[
     ("/usr/bin/escript", "erlang-base"),
     ("/usr/bin/elixir", "elixir"),
     ("/usr/include/tbb/tbb.h", "libtbb-dev"),
-    ("/usr/bin/parallel", "parallel"),
-    ("/usr/bin/clang", "clang"),
     ("/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.asan-x86_64.a", "libclang-rt-14-dev"),
     ("/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "libmimalloc2.0"),
     ("/usr/bin/valgrind", "valgrind"),
