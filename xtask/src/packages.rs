@@ -39,6 +39,11 @@ pub const SAMPLE: &[Need] = &[
     ("/usr/bin/mandoc", "mandoc"),
     ("/usr/bin/zsh", "zsh"),
     ("/usr/bin/fish", "fish"),
+    ("/usr/sbin/mkfs.btrfs", "btrfs-progs"),
+    // The reader of images that is not ours.
+    ("/usr/lib/python3/dist-packages/xxhash/__init__.py", "python3-xxhash"),
+    ("/usr/lib/python3/dist-packages/lz4/__init__.py", "python3-lz4"),
+    ("/usr/lib/python3/dist-packages/zstandard/__init__.py", "python3-zstandard"),
 ];
 
 /// What all tests need, beyond the sample.
