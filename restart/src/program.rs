@@ -115,6 +115,11 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     if options.lazy && quiet < 2 && images.iter().any(Image::is_compressed) {
         eprintln!("{NAME}: warning: --lazy: memory of a compressed image cannot be mapped from it, it is read now");
     }
+    if options.lazy && !options.verify && quiet == 0 {
+        eprintln!(
+            "{NAME}: --lazy: header, tables, sizes and end of each image are right; memory is not compared with its checksums (--verify does that)"
+        );
+    }
     let plugins = Plugins::load(images, quiet).map_err(Failure::Plugins)?;
     let missing = plugins.check();
     if !missing.is_empty() {

@@ -102,6 +102,42 @@ fn disk_full(s: &mut Scenario, words: &[&str]) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// A file system of its own, for this case alone, on which so many MiB may be used.
+fn disk_with_quota(s: &Scenario, mib: usize) -> Result<()> {
+    unshare(CloneFlags::CLONE_NEWNS)?;
+    let none: Option<&str> = None;
+    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
+    let (file, place, limit) = (s.path("disk"), s.image_directory(), format!("{mib}M"));
+    fs::File::create(&file)?.set_len(1 << 30)?;
+    let run = |program: &str, arguments: &[&str], paths: &[&Path]| -> Result<()> {
+        let mut command = std::process::Command::new(program);
+        command.args(arguments).args(paths);
+        let done = s.output(command)?;
+        ensure!(done.status.success(), "{program} {arguments:?}: {}", text(&done));
+        Ok(())
+    };
+    run("mkfs.btrfs", &["-q"], &[&file])?;
+    run("mount", &["-t", "btrfs", "-o", "loop"], &[&file, place])?;
+    run("btrfs", &["quota", "enable"], &[place])?;
+    run("btrfs", &["qgroup", "limit", &limit], &[place])?;
+    s.run_as().own(place)
+}
+
+fn quota(s: &mut Scenario) -> Result<()> {
+    disk_with_quota(s, MIB * 3 / 2)?;
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    let older = s.image_files()?;
+    fails(s, &["quota", "--ckptdir", "ckpt_"])?;
+    nothing_left_over(s, 1)?;
+    ensure!(older == s.image_files()?, "the names of the images have changed");
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
 fn file_size_limit(s: &mut Scenario) -> Result<()> {
     let argv = s.prepared()?;
     let port = s.port()?;
@@ -439,6 +475,8 @@ fn main() -> ExitCode {
             disk_full(s, &["file system is full", "--ckptdir"])
         })
         .options(&["--forked", "--compress", "lz4"]),
+        Case::flow("quota_used_up", ballast(), quota).sampled_as(RunAs::User),
+        Case::flow("quota_used_up_compressed", ballast(), quota).options(&["--compress", "lz4"]).full_only(),
         Case::flow("file_size_limit", ballast(), file_size_limit),
         Case::flow("read_only_directory", ballast(), read_only),
         Case::flow("vanished_directory", ballast(), vanished),

@@ -126,6 +126,81 @@ fn foreign(s: &mut Scenario) -> Result<()> {
     goes_on(s)
 }
 
+/// Changes bytes of an image's header, and its checksum with them: as if such an image had been written.
+fn craft(image: &Path, from: &[u8], to: &[u8]) -> Result<()> {
+    let mut whole = fs::read(image)?;
+    let number = |at: usize| u64::from_le_bytes(whole[at..at + 8].try_into().expect("eight bytes"));
+    let header = (number(64 + 8) + number(64 + 32)).next_multiple_of(dmtcp_image::PAGE) as usize;
+    let at = whole[..header].windows(from.len()).position(|bytes| bytes == from).context("nothing to change")?;
+    whole[at..at + to.len()].copy_from_slice(to);
+    let sum = dmtcp_image::sum::plain(&whole[..header]);
+    let end = whole.len() - 24;
+    whole[end..end + 8].copy_from_slice(&sum.to_le_bytes());
+    Ok(fs::write(image, whole)?)
+}
+
+fn other_processor(s: &mut Scenario) -> Result<()> {
+    let image = one_image(s)?;
+    let whole = fs::read(&image)?;
+    let images = [image.as_path()];
+    craft(&image, b"\"sse4_2\"", b"\"sse9_9\"")?;
+    refused(s, "a processor with another feature", &images, &["sse9_9", "processor", "--no-strict-checking", "ckpt_"])?;
+    fs::write(&image, whole)?;
+    goes_on(s)
+}
+
+/// A file that the program reads is gone, or is no file any more.
+fn without_its_files(s: &mut Scenario) -> Result<()> {
+    let (needed, aside) = (s.path("needed"), s.path("aside"));
+    fs::write(&needed, "what the program reads")?;
+    s.run_as().own(&needed)?;
+    let argv = s.prepared()?;
+    let port = s.port()?;
+    let mut command = s.command("/bin/sh");
+    command.args(["-c", "exec 5<needed; exec dmtcp_launch -j -p \"$@\"", "sh", &port, "--ckptdir"]);
+    command.arg(s.image_directory()).args(argv);
+    s.launch_command(command)?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    let image = s.image_files()?.pop().context("no image")?;
+    fs::rename(&needed, &aside)?;
+    refused(s, "without a file", &[&image], &["work/needed", "missing"])?;
+    fs::create_dir(&needed)?;
+    refused(s, "with a directory instead of a file", &[&image], &["work/needed", "no regular file"])?;
+    fs::remove_dir(&needed)?;
+    fs::rename(&aside, &needed)?;
+    goes_on(s)
+}
+
+/// By default an image is verified whole before the program runs; `--lazy` does less, and says so.
+fn lazily(s: &mut Scenario) -> Result<()> {
+    let image = one_image(s)?;
+    let whole = fs::read(&image)?;
+    // Part of ballast.c's memory that it does not look at: the upper half of a word.
+    let number = |at: usize| u32::from_le_bytes(whole[at..at + 4].try_into().expect("four bytes"));
+    let is_ballast = |at: &usize| (0..4).all(|word| number(at + word as usize * 8) == 5000 + word);
+    let at = (0..whole.len() - 32).step_by(8).find(is_ballast).context("no ballast in the image")?;
+    fs::File::options().write(true).open(&image)?.write_at(&[whole[at + 7] ^ 1], at as u64 + 7)?;
+    refused(s, "damaged memory", &[&image], &["damaged", "checksum", "ckpt_"])?;
+    for (what, place) in [("the header", 200), ("the tables", whole.len() - 60), ("the end", whole.len() - 1)] {
+        let file = fs::File::options().write(true).open(&image)?;
+        file.write_at(&[whole[place] ^ 1], place as u64)?;
+        let port = s.port()?;
+        let mut command = s.tool("dmtcp_restart");
+        command.args(["--lazy", "-j", "-p", &port]).arg(&image);
+        let answer = s.output(command)?;
+        ensure!(answer.status.code() == Some(99), "--lazy, {what} damaged: {}: {}", answer.status, text(&answer));
+        file.write_at(&[whole[place]], place as u64)?;
+    }
+    s.output_in_pipe();
+    s.restart(&Restart::images().options(&["--lazy"]))?;
+    s.see_steps(3)?;
+    let said = fs::read_to_string(s.output_file())?;
+    ensure!(said.contains("not compared with its checksums"), "--lazy does not say what it leaves out: {said}");
+    s.finish(STATUS)
+}
+
 fn doubled(s: &mut Scenario) -> Result<()> {
     let image = one_image(s)?;
     refused(s, "one image twice", &[&image, &image], &["same process", "ckpt_"])?;
@@ -381,6 +456,9 @@ fn main() -> ExitCode {
         Case::flow("changed_anywhere", ballast(), changed_anywhere),
         compressed("changed_anywhere_compressed", changed_anywhere),
         Case::flow("foreign_files", ballast(), foreign).sampled_as(RunAs::User),
+        Case::flow("for_another_processor", ballast(), other_processor).sampled_as(RunAs::User),
+        Case::flow("without_its_files", ballast(), without_its_files).sampled_as(RunAs::User),
+        Case::flow("lazily_with_less_checked", ballast(), lazily).sampled_as(RunAs::User),
         Case::flow("one_image_twice", ballast(), doubled).sampled_as(RunAs::User),
         Case::flow("images_that_are_no_set", ballast(), no_set).sampled_as(RunAs::User),
         Case::flow("a_generation_that_was_not_decided", ballast(), undecided).sampled_as(RunAs::User),

@@ -57,6 +57,10 @@ fn candidates(host: &Host<'_>, files: &Files, path: &[u8]) -> Vec<PathBuf> {
 pub fn find(host: &Host<'_>, files: &Files, named: &Named, may_be_made: bool) -> Result<PathBuf, String> {
     let candidates = candidates(host, files, named.path.bytes());
     if let Some(found) = candidates.iter().find(|p| p.symlink_metadata().is_ok()) {
+        // A directory opens as well, for reading, and opening a fifo may never return.
+        if named.is_regular() && found.metadata().is_ok_and(|now| !now.is_file()) {
+            return Err("it is no regular file any more: put the file back, or map the path to where it is now".into());
+        }
         return Ok(found.clone());
     }
     let in_a_directory = |p: &&PathBuf| p.parent().is_some_and(Path::is_dir);
