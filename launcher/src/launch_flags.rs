@@ -188,6 +188,11 @@ impl LaunchFlags {
         }
         match plugin.name {
             "modify-env" => self.modify_env,
+            // Beside plugins of the user's: they may ask for what it finds out.
+            "program-events" => {
+                let given = !self.with_plugin.is_empty() || flags::text(&["DMTCP_PLUGIN"]).is_some();
+                given && !self.disable_all()
+            }
             "path-virt" => self.pathvirt || flags::text(&["DMTCP_PATH_MAPPING"]).is_some(),
             "unique-ckpt" if self.disable_unique_checkpoint_filenames => false,
             "unique-ckpt" => self.enable_unique_checkpoint_filenames || switches.contains(&true),

@@ -50,8 +50,8 @@ pub const BUILT_IN: [BuiltIn; 6] = [
     BuiltIn { name: "pid-virt", file: "libdmtcp_pid_virt.so", about: "ids of processes and threads", old: &["pid"] },
 ];
 
-/// Plugins that come with this program and are loaded only if a flag asks for them.
-pub const OPTIONAL: [BuiltIn; 3] = [
+/// Plugins that come with this program and are loaded only if a flag asks for them, or a plugin of the user's may.
+pub const OPTIONAL: [BuiltIn; 4] = [
     BuiltIn {
         name: "modify-env",
         file: "libdmtcp_modify_env.so",
@@ -63,6 +63,12 @@ pub const OPTIONAL: [BuiltIn; 3] = [
         file: "libdmtcp_path_virt.so",
         about: "--pathvirt: paths as DMTCP_PATH_MAPPING says",
         old: &["pathvirt"],
+    },
+    BuiltIn {
+        name: "program-events",
+        file: "libdmtcp_program_events.so",
+        about: "what plugins are told of descriptors, threads and programs",
+        old: &[],
     },
     BuiltIn {
         name: "unique-ckpt",

@@ -3,7 +3,7 @@
 //! Compatibility: [`Plugin`] and [`Wrapper`] are frozen. [`CoreApi`] only grows at its end, and the core that a plugin
 //! runs under may be newer than the plugin but not older than what the plugin asks for in [`Plugin::core_size`].
 
-use std::ffi::{c_char, c_void};
+use std::ffi::{c_char, c_int, c_void};
 use std::sync::atomic::AtomicUsize;
 
 /// Version of the frozen tables; the core refuses others by name.
@@ -93,8 +93,18 @@ pub enum Event {
     Init = 0,
     /// The process ends by exit(3).
     Exit = 1,
+    /// The program is about to be replaced: [`PreExec`].
+    PreExec = 2,
+    /// In the new program, after INIT: [`PostExec`].
+    PostExec = 3,
     /// In a fork's child, before it joins the computation. The calling thread is its only one.
     AtforkChild = 6,
+    /// On a thread that begins.
+    PthreadStart = 12,
+    /// On a thread that calls pthread_exit.
+    PthreadExit = 13,
+    /// On a thread whose start routine has returned.
+    PthreadReturn = 14,
     /// A checkpoint was asked for; the application still runs.
     PreSuspend = 15,
     /// All threads are stopped: claim, look, describe.
@@ -105,6 +115,14 @@ pub enum Event {
     Restart = 18,
     /// The application runs again.
     Running = 19,
+    /// A file was opened: [`OpenFd`].
+    OpenFd = 21,
+    /// freopen(3): [`ReopenFd`].
+    ReopenFd = 22,
+    /// A descriptor is about to be closed: [`CloseFd`].
+    CloseFd = 23,
+    /// A descriptor was duplicated: [`DupFd`].
+    DupFd = 24,
     /// After a restart, before RESTART: memory stands, and the calling thread still shares the application's table of
     /// descriptors. For what belongs to that table and any close would drop: POSIX locks. Open nothing.
     Placed = 100,
@@ -112,21 +130,30 @@ pub enum Event {
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 18] = [
         Self::Init,
         Self::Exit,
+        Self::PreExec,
+        Self::PostExec,
         Self::AtforkChild,
+        Self::PthreadStart,
+        Self::PthreadExit,
+        Self::PthreadReturn,
         Self::PreSuspend,
         Self::PreCheckpoint,
         Self::Resume,
         Self::Restart,
         Self::Running,
+        Self::OpenFd,
+        Self::ReopenFd,
+        Self::CloseFd,
+        Self::DupFd,
         Self::Placed,
     ];
 
     /// Whether hooks run in reverse: the plugin that is outermost before a checkpoint is so after it.
     pub const fn is_reverse(self) -> bool {
-        matches!(self, Self::Exit | Self::Resume | Self::Restart)
+        matches!(self, Self::Exit | Self::PthreadExit | Self::PthreadReturn | Self::Resume | Self::Restart)
     }
 }
 
@@ -224,7 +251,86 @@ pub struct CoreApi {
     /// Keeps whole pages of private anonymous memory out of the image that is being described: start, length. After a
     /// restart they are there, filled with zeros.
     pub exclude: extern "C" fn(start: u64, length: u64),
+    /// Whether any plugin asks for an event that wrappers find out, on the calling thread, now.
+    pub wanted: extern "C" fn(event: u32) -> bool,
+    /// Tells all plugins that ask for it of an event, with its payload.
+    pub happened: extern "C" fn(event: u32, data: *mut c_void),
 }
+
+/// Payload of PRE_EXEC. Hooks may change the entries of both lists and add some; the name has PATH_MAX bytes.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PreExec {
+    /// A file to write to; POST_EXEC gives it back in the new program. -1: there is none.
+    pub serialization_fd: c_int,
+    /// The program.
+    pub filename: *mut c_char,
+    /// How many arguments there may be.
+    pub max_args: usize,
+    /// The arguments, a null pointer behind them.
+    pub argv: *mut *const c_char,
+    /// How many variables there may be.
+    pub max_env: usize,
+    /// The environment, a null pointer behind it.
+    pub envp: *mut *const c_char,
+}
+
+/// Payload of POST_EXEC.
+#[repr(C)]
+#[derive(Debug)]
+pub struct PostExec {
+    /// What was written at PRE_EXEC, from its beginning. It is closed afterwards.
+    pub serialization_fd: c_int,
+}
+
+/// Payload of OPEN_FD.
+#[repr(C)]
+#[derive(Debug)]
+pub struct OpenFd {
+    /// The descriptor.
+    pub fd: c_int,
+    /// As the program named it.
+    pub path: *const c_char,
+    /// As for open(2).
+    pub flags: c_int,
+    /// As for open(2).
+    pub mode: libc::mode_t,
+}
+
+/// Payload of REOPEN_FD.
+#[repr(C)]
+#[derive(Debug)]
+pub struct ReopenFd {
+    /// The descriptor.
+    pub fd: c_int,
+    /// As the program named it.
+    pub path: *const c_char,
+    /// As for open(2).
+    pub flags: c_int,
+}
+
+/// Payload of CLOSE_FD.
+#[repr(C)]
+#[derive(Debug)]
+pub struct CloseFd {
+    /// The descriptor, still open.
+    pub fd: c_int,
+}
+
+/// Payload of DUP_FD.
+#[repr(C)]
+#[derive(Debug)]
+pub struct DupFd {
+    /// What was duplicated.
+    pub old_fd: c_int,
+    /// The duplicate.
+    pub new_fd: c_int,
+}
+
+/// Variable that tells an executed program where the descriptor of POST_EXEC is: `NUMBER:INODE`.
+pub const EXEC_STATE: &str = "DMTCP_EXEC_STATE";
+/// Symbol of the function that gives a bit for each event, by its number, that a plugin has hooks for.
+pub const EVENTS_SYMBOL: &str = "dmtcp_plugin_events_v1";
 
 /// Work on a value of the computation.
 #[repr(C)]

@@ -18,8 +18,8 @@ pub struct Hook {
     pub event: Event,
     /// Smaller ones first before a checkpoint, last after it.
     pub priority: i32,
-    /// What runs.
-    pub run: fn(Core),
+    /// What runs. The pointer is the event's payload.
+    pub run: fn(Core, *mut c_void),
 }
 
 inventory::collect!(Hook);
@@ -97,9 +97,15 @@ pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
         hooks.reverse();
     }
     for hook in hooks {
-        (hook.run)(core);
+        (hook.run)(core, data);
     }
     0
+}
+
+/// A bit for each event that this plugin has hooks for; exported by `plugin!`.
+pub fn events() -> u32 {
+    let bits = inventory::iter::<Hook>.into_iter().map(|hook| 1u32.checked_shl(hook.event as u32).unwrap_or(0));
+    bits.fold(0, |all, bit| all | bit)
 }
 
 extern "C" fn collect_mapping(context: *mut c_void, view: *const MappingView) {
@@ -151,6 +157,16 @@ impl Core {
     /// a restart they are there, filled with zeros. For caches, and for what nobody may find on a disk.
     pub fn exclude(&self, start: u64, length: u64) {
         (self.api.exclude)(start, length);
+    }
+
+    /// Whether any plugin asks for an event that only wrappers find out, on the calling thread, now.
+    pub fn wanted(&self, event: Event) -> bool {
+        (self.api.wanted)(event as u32)
+    }
+
+    /// Tells all plugins that ask for it of an event, with its payload (`abi`; null if it has none).
+    pub fn happened(&self, event: Event, payload: *mut c_void) {
+        (self.api.happened)(event as u32, payload);
     }
 
     /// A number for a kernel object, unique in the process and its image.

@@ -130,6 +130,12 @@ macro_rules! plugin {
         static DMTCP_WRAPPERS: &[$crate::abi::WrapperList] =
             &[$($crate::abi::WrapperList { first: $wrappers.as_ptr(), count: $wrappers.len() }),*];
 
+        /// For which events this plugin has hooks.
+        #[cfg_attr(not(test), unsafe(no_mangle))]
+        pub extern "C" fn dmtcp_plugin_events_v1() -> u32 {
+            $crate::core::events()
+        }
+
         extern "C" fn dmtcp_plugin_init(api: &'static $crate::abi::CoreApi) -> i32 {
             let init: fn($crate::core::Core) -> bool = $init;
             #[cfg(not(test))]
@@ -141,14 +147,37 @@ macro_rules! plugin {
 
 /// Registers a hook for an event: `hook!(PreCheckpoint, |core| { ... });` A plugin's hooks of one event run in the order of
 /// their `priority` (0 if not given), smaller ones first before a checkpoint, last after it.
+///
+/// An event that comes with something gives it as well: `hook!(OpenFd, |core, opened| { ... });` has a `&mut abi::OpenFd`.
+/// Such hooks run on the thread of the application that does it.
 #[macro_export]
 macro_rules! hook {
+    ($event:ident, |$core:pat_param, $payload:ident| $body:expr) => {
+        $crate::private::inventory::submit! {
+            $crate::core::Hook {
+                event: $crate::abi::Event::$event,
+                priority: 0,
+                run: |$core, data| {
+                    // SAFETY: this event's payload is of this type, and nobody else uses it meanwhile.
+                    let $payload: &mut $crate::abi::$event = unsafe { &mut *data.cast() };
+                    $body
+                },
+            }
+        }
+    };
     ($event:ident, $hook:expr) => {
         $crate::hook!($event, priority: 0, $hook);
     };
     ($event:ident, priority: $priority:expr, $hook:expr) => {
         $crate::private::inventory::submit! {
-            $crate::core::Hook { event: $crate::abi::Event::$event, priority: $priority, run: $hook }
+            $crate::core::Hook {
+                event: $crate::abi::Event::$event,
+                priority: $priority,
+                run: |core, _| {
+                    let hook: fn($crate::core::Core) = $hook;
+                    hook(core)
+                },
+            }
         }
     };
 }

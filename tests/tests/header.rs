@@ -201,7 +201,7 @@ fn constants(items: &[syn::Item], into: &mut BTreeMap<String, String>) {
     for item in items {
         match item {
             syn::Item::Const(constant) => {
-                let value = constant.expr.to_token_stream().to_string().replace('_', "").replace(' ', "");
+                let value = constant.expr.to_token_stream().to_string().replace(['_', ' '], "");
                 into.insert(constant.ident.to_string(), value);
             }
             syn::Item::Mod(module) => constants(module.content.as_ref().map_or(&[], |(_, items)| items), into),

@@ -1,6 +1,6 @@
 //! The functions that the core hands to plugins: [`CoreApi`].
 
-use super::{description, exchange, services};
+use super::{description, exchange, happened, services};
 use crate::{capture, interface, life, log, threads};
 use dmtcp_plugin_api::abi::{CoreApi, MappingView};
 use dmtcp_plugin_api::core::Level;
@@ -32,6 +32,8 @@ pub static API: CoreApi = CoreApi {
     name: exchange::name,
     meet: exchange::meet,
     exclude,
+    wanted: happened::wanted,
+    happened: happened::happened,
 };
 
 /// Bytes that a plugin passed.

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod description;
 pub mod exchange;
+pub mod happened;
 mod services;
 pub mod wiring;
 
@@ -18,6 +19,8 @@ pub struct Loaded {
     pub plugin: &'static Plugin,
     /// File it was loaded from.
     pub path: &'static str,
+    /// For which events it has hooks; a bit each.
+    pub events: extern "C" fn() -> u32,
 }
 
 static PLUGINS: OnceLock<Vec<Loaded>> = OnceLock::new();
@@ -39,6 +42,7 @@ pub fn text(pointer: *const std::ffi::c_char) -> &'static str {
 /// Initialises the plugins: services first, then requirements, then INIT.
 pub fn initialise(payload: &mut dmtcp_plugin_api::abi::InitPayload) -> Result<(), String> {
     for loaded in plugins() {
+        happened::want((loaded.events)());
         if (loaded.plugin.init)(&api::API) != 0 {
             return Err(format!("plugin {} ({}) cannot work here", text(loaded.plugin.name), loaded.path));
         }
@@ -67,14 +71,19 @@ pub fn initialise(payload: &mut dmtcp_plugin_api::abi::InitPayload) -> Result<()
 
 /// Runs an event's hooks: forward before a checkpoint, in reverse after it.
 pub fn event(event: Event, data: *mut c_void) {
+    in_order(event, data, || interface::plugins::event(event));
+}
+
+/// Runs an event's hooks, those of C plugins outside of all others.
+fn in_order(event: Event, data: *mut c_void, of_c: impl FnOnce()) {
     let run = |loaded: &Loaded| {
         (loaded.plugin.on_event)(event as u32, data);
     };
     if event.is_reverse() {
         plugins().iter().rev().for_each(run);
-        interface::plugins::event(event);
+        of_c();
     } else {
-        interface::plugins::event(event);
+        of_c();
         plugins().iter().for_each(run);
     }
 }

@@ -12,7 +12,7 @@
 use super::{Loaded, text};
 use crate::life::{exec, exec_list, exec_raw};
 use crate::{config, signal, timed};
-use dmtcp_plugin_api::abi::{ABI_VERSION, PLUGIN_SYMBOL, Plugin, Wrapper};
+use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
 use std::ffi::{CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
@@ -31,21 +31,34 @@ static STATE: AtomicU32 = AtomicU32::new(UNWIRED);
 pub fn find_plugins() -> Vec<Loaded> {
     let Some(config) = config::config() else { return Vec::new() };
     let symbol = CString::new(PLUGIN_SYMBOL).unwrap_or_default();
+    let events_symbol = CString::new(EVENTS_SYMBOL).unwrap_or_default();
+    // A plugin from before there were such events.
+    extern "C" fn none() -> u32 {
+        0
+    }
     let mut found = Vec::new();
     for path in &config.plugins {
         let Ok(c_path) = CString::new(path.as_str()) else { continue };
         // SAFETY: RTLD_NOLOAD only looks for what is loaded; names are zero-terminated.
-        let plugin = unsafe {
+        let (plugin, events) = unsafe {
             let handle = dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
-            if handle.is_null() { std::ptr::null_mut() } else { dlsym(handle, symbol.as_ptr()) }
+            if handle.is_null() {
+                continue;
+            }
+            (dlsym(handle, symbol.as_ptr()), dlsym(handle, events_symbol.as_ptr()))
         };
         if plugin.is_null() {
             continue;
         }
+        let events = match events.is_null() {
+            true => none as extern "C" fn() -> u32,
+            // SAFETY: what is exported under this name has this type.
+            false => unsafe { std::mem::transmute::<*mut c_void, extern "C" fn() -> u32>(events) },
+        };
         // SAFETY: what is exported under this name is a `Plugin`; version and size are checked before more is believed.
         let plugin: &'static Plugin = unsafe { &*plugin.cast() };
         if plugin.abi == ABI_VERSION && plugin.core_size <= super::api::API.size {
-            found.push(Loaded { plugin, path });
+            found.push(Loaded { plugin, path, events });
         }
     }
     found.sort_by_key(|l| l.plugin.priority);

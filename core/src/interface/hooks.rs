@@ -92,7 +92,7 @@ extern "C" fn serve(_: *mut c_void) -> *mut c_void {
             Some(event) => {
                 // After a restart it may be another one.
                 THREAD.store(sys::tid(), Ordering::Release);
-                plugins::deliver(event);
+                plugins::deliver(event, std::ptr::null_mut());
                 finish(bit(event));
             }
         }

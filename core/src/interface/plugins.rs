@@ -5,7 +5,7 @@
 //! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
 
 use super::{hooks, regions, text};
-use crate::host::description;
+use crate::host::{description, happened};
 use crate::{life, log};
 use dmtcp_plugin_api::abi::Event;
 use std::cell::UnsafeCell;
@@ -75,6 +75,10 @@ pub extern "C" fn dmtcp_register_plugin(descriptor: Descriptor) {
     // SAFETY: the entry is not below `COUNT`, and plugins register one after the other on one thread.
     unsafe { (*TABLE.0.get())[count] = Some(descriptor) };
     COUNT.store(count + 1, Ordering::Release);
+    if descriptor.hook.is_some() {
+        // Which events it looks at, nobody knows.
+        happened::want(u32::MAX);
+    }
 }
 
 fn registered() -> &'static [Option<Descriptor>] {
@@ -99,35 +103,35 @@ pub fn load() -> Result<(), String> {
         // SAFETY: the functions are of the type that libc wants and stay.
         unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
         hooks::start()?;
-        deliver(Event::Init);
+        deliver(Event::Init, std::ptr::null_mut());
     }
     Ok(())
 }
 
 extern "C" fn before_fork() {
-    deliver_number(ATFORK_PREPARE, false);
+    deliver_number(ATFORK_PREPARE, false, std::ptr::null_mut());
 }
 
 extern "C" fn after_fork_in_parent() {
-    deliver_number(ATFORK_PARENT, true);
+    deliver_number(ATFORK_PARENT, true, std::ptr::null_mut());
 }
 
 extern "C" fn after_fork_in_child() {
-    deliver_number(Event::AtforkChild as c_int, true);
+    deliver_number(Event::AtforkChild as c_int, true, std::ptr::null_mut());
 }
 
 /// Calls the hooks on the calling thread.
-pub fn deliver(event: Event) {
-    deliver_number(event as c_int, event.is_reverse());
+pub fn deliver(event: Event, data: *mut c_void) {
+    deliver_number(event as c_int, event.is_reverse(), data);
     if event == Event::PreCheckpoint {
         regions::ask();
     }
 }
 
-fn deliver_number(event: c_int, reverse: bool) {
+fn deliver_number(event: c_int, reverse: bool, data: *mut c_void) {
     let call = |descriptor: &Option<Descriptor>| {
         if let Some(hook) = descriptor.as_ref().and_then(|d| d.hook) {
-            hook(event, std::ptr::null_mut());
+            hook(event, data);
         }
     };
     if reverse {
@@ -142,7 +146,7 @@ pub fn event(event: Event) {
     let outcome = match event {
         // INIT and those of a fork are delivered at other moments, when the process has joined; the last is not for C.
         Event::Init | Event::AtforkChild | Event::Placed => return,
-        Event::Exit => return deliver(event),
+        Event::Exit => return deliver(event, std::ptr::null_mut()),
         Event::PreCheckpoint => {
             super::settings::describe();
             let outcome = hooks::run(event).and_then(|()| hooks::park());

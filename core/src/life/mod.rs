@@ -160,6 +160,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     signal::forget_pending();
     start_checkpoint_thread()?;
     let loaded = interface::plugins::load();
+    host::happened::after_exec();
     interface::hold::release();
     loaded
 }

@@ -2,6 +2,7 @@
 //! knows them.
 
 use crate::signal;
+use std::cell::Cell;
 use std::ffi::{c_int, c_void};
 
 /// What a thread runs.
@@ -20,6 +21,16 @@ unsafe extern "C" {
     ) -> c_int;
 }
 
+thread_local! {
+    /// Whether the calling thread is making one of ours.
+    static SPAWNING: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Whether the calling thread is making one of ours: no plugin is to be told.
+pub fn is_spawning() -> bool {
+    SPAWNING.get()
+}
+
 /// Starts a detached thread with this signal mask, on a stack of so many bytes: at `stack`, a mapping that stays for ever,
 /// or one of libc's if that is 0. The argument of the body is `stack`. The error is an errno.
 pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int> {
@@ -36,7 +47,10 @@ pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int
             pthread_attr_setstack(&raw mut attributes, stack as *mut c_void, size);
         }
         pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
-        pthread_create(&raw mut thread, &raw const attributes, body, stack as *mut c_void)
+        SPAWNING.set(true);
+        let result = pthread_create(&raw mut thread, &raw const attributes, body, stack as *mut c_void);
+        SPAWNING.set(false);
+        result
     };
     signal::set_mask(before);
     if result == 0 { Ok(()) } else { Err(result) }

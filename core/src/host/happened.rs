@@ -1,0 +1,88 @@
+//! Events that come from what the program does, on the thread that does it: plugins wrap, and tell the core.
+//!
+//! Nobody is told who does not ask: a plugin in Rust says for which events it has hooks, one in C gets all of them.
+//! There are no events of our own threads, none inside a hook, and none in a process that is no member (a vfork's child).
+
+use crate::interface::{self, hooks};
+use crate::{config, life, threads};
+use dmtcp_plugin_api::abi::{EXEC_STATE, Event, PostExec};
+use dmtcp_plugin_api::{arena, sys};
+use std::cell::Cell;
+use std::ffi::{CStr, c_char, c_void};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// A bit for each event that somebody asks for, by its number.
+static WANTED: AtomicU32 = AtomicU32::new(0);
+
+thread_local! {
+    /// Whether the calling thread is inside a hook.
+    static INSIDE: Cell<bool> = const { Cell::new(false) };
+}
+
+/// Somebody asks for these events.
+pub fn want(events: u32) {
+    WANTED.fetch_or(events, Ordering::AcqRel);
+}
+
+/// `CoreApi::wanted`.
+pub extern "C" fn wanted(event: u32) -> bool {
+    event < u32::BITS
+        && WANTED.load(Ordering::Acquire) & 1 << event != 0
+        && !INSIDE.get()
+        && !threads::spawn::is_spawning()
+        && !arena::on_checkpoint_stack()
+        && !hooks::is_hook_thread()
+        && life::is_member()
+}
+
+/// `CoreApi::happened`.
+pub extern "C" fn happened(event: u32, data: *mut c_void) {
+    let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return };
+    if !wanted(event as u32) {
+        return;
+    }
+    INSIDE.set(true);
+    super::in_order(event, data, || interface::plugins::deliver(event, data));
+    INSIDE.set(false);
+}
+
+unsafe extern "C" {
+    static mut environ: *mut *const c_char;
+}
+
+/// In a program that was executed by one whose plugins were told: gives them their descriptor back. All have been through
+/// INIT; the program has not begun.
+pub fn after_exec() {
+    let Some(state) = config::variable(EXEC_STATE) else { return };
+    forget_variable();
+    let mut numbers = state.split(':').map(|word| word.parse::<u64>().ok());
+    let (Some(Some(fd)), Some(Some(inode))) = (numbers.next(), numbers.next()) else { return };
+    // Another file under that number: the variable has been inherited from somebody else.
+    if sys::fstat(fd as i32).is_ok_and(|status| status.st_ino == inode) {
+        // SAFETY: no memory is passed.
+        let _ = unsafe { sys::call(libc::SYS_lseek as i32, [fd as usize, 0, libc::SEEK_SET as usize, 0, 0, 0]) };
+        let mut payload = PostExec { serialization_fd: fd as i32 };
+        happened(Event::PostExec as u32, (&raw mut payload).cast());
+        sys::close(fd as i32);
+    }
+}
+
+/// Takes the entry out of the environment.
+fn forget_variable() {
+    // SAFETY: the program has one thread and has not begun; the list ends with a null pointer.
+    unsafe {
+        let mut from = environ;
+        let mut to = environ;
+        while !from.is_null() && !(*from).is_null() {
+            let entry = CStr::from_ptr(*from).to_bytes();
+            if !entry.strip_prefix(EXEC_STATE.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")) {
+                to.write(*from);
+                to = to.add(1);
+            }
+            from = from.add(1);
+        }
+        if !to.is_null() {
+            to.write(std::ptr::null());
+        }
+    }
+}

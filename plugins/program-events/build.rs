@@ -1,0 +1,2 @@
+//! Link settings: see `build/cdylib.rs`.
+include!("../../build/cdylib.rs");

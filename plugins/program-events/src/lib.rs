@@ -1,0 +1,51 @@
+//! Plugin `program-events`: tells the other plugins what the program does with descriptors, threads and programs.
+//!
+//! | module | events |
+//! |---|---|
+//! | [`descriptors`] | OPEN_FD, REOPEN_FD, CLOSE_FD, DUP_FD |
+//! | [`threads`] | PTHREAD_START, PTHREAD_RETURN, PTHREAD_EXIT |
+//! | [`programs`] | PRE_EXEC (POST_EXEC is the core's) |
+//!
+//! It is loaded only beside a plugin that the user has given, and looks at nothing while no plugin asks for an event. It is
+//! outside of all other plugins: paths are the program's.
+//!
+//! What can go wrong: a call that gets by, since nothing but libc's functions is wrapped: raw system calls, and what libc
+//! does inside itself (`system`, `posix_spawn`, `execl`, `tmpfile`, `opendir`). Events tell; what a plugin saves it finds
+//! by looking at the process.
+
+mod descriptors;
+mod programs;
+mod threads;
+
+use dmtcp_plugin_api::abi::Event;
+use dmtcp_plugin_api::plugin;
+use std::ffi::c_int;
+
+plugin! {
+    name: "program-events",
+    priority: -900,
+    requires: [],
+    wrappers: [descriptors::WRAPPERS, programs::WRAPPERS, threads::WRAPPERS],
+    init: |_| true,
+}
+
+/// Whether any plugin asks for an event, here and now.
+#[inline]
+fn wanted(event: Event) -> bool {
+    dmtcp_plugin_api::core::core().is_some_and(|core| core.wanted(event))
+}
+
+unsafe extern "C" {
+    fn __errno_location() -> *mut c_int;
+}
+
+/// Tells all plugins of an event, and keeps `errno` as the wrapped function left it.
+fn tell<T>(event: Event, payload: &mut T) {
+    let Some(core) = dmtcp_plugin_api::core::core() else { return };
+    // SAFETY: the calling thread's errno.
+    unsafe {
+        let before = *__errno_location();
+        core.happened(event, std::ptr::from_mut(payload).cast());
+        *__errno_location() = before;
+    }
+}
