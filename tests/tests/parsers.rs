@@ -96,9 +96,8 @@ fn seeds_of_frames_are_made() {
         ("hello", frame::encode(&Hello { nonce: [7; 16] })),
         ("answer", frame::encode(&Answer { proof: [9; 32] })),
         ("again", frame::encode(&FromClient::Again { generation: 1 << 40 })),
-        ("failed", frame::encode(&FromClient::Failed { generation: 2, reason: reason.clone() })),
         ("abort", frame::encode(&FromCoordinator::Abort { generation: 3, reason })),
-        ("two", [frame::encode(&FromCoordinator::Kill), frame::encode(&FromClient::Synced { generation: 4 })].concat()),
+        ("two", [frame::encode(&FromCoordinator::Kill), frame::encode(&FromClient::Again { generation: 4 })].concat()),
     ];
     for (name, seed) in seeds {
         fs::write(root().join("fuzz/corpus/frames").join(name), seed).unwrap();
