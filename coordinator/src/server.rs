@@ -306,7 +306,13 @@ impl Server {
     fn end(&mut self, client: ClientId, end: &End, now: Instant) {
         self.strangers.remove(&client);
         let Some(mut connection) = self.connections.remove(&client) else { return };
-        if !matches!(end, End::Closed) {
+        // A process that ends, or executes a program, before it has joined leaves the challenge unread.
+        let is_usual = match end {
+            End::Closed => true,
+            End::Broken(error) => error.kind() == io::ErrorKind::ConnectionReset && connection.deadline().is_some(),
+            _ => false,
+        };
+        if !is_usual {
             let reason = end.to_string();
             self.journal.warn(
                 "connection_ended",

@@ -128,6 +128,7 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
 
     let mut environment = Environment::inherited();
     preload.put_into(&mut environment);
+    environment.set(env::LAUNCHED, std::process::id().to_string());
     environment.set(env::COORD_HOST, address.to_string());
     environment.set(env::COORD_PORT, port.to_string());
     environment.set(env::COORD_KEY_FILE, &key.path);

@@ -17,6 +17,7 @@ macro_rules! wrappers {
        fn $name:ident($($arg:ident: $ty:ty),* $(,)?) $(-> $ret:ty)? $body:block)*) => {
         $(
             #[doc(hidden)]
+            #[allow(non_snake_case)]
             pub(crate) mod $name {
                 #[allow(unused_imports)]
                 use super::*;

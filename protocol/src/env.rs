@@ -2,6 +2,8 @@
 //!
 //! They stay visible in the environment: libc's own spawns and static programs in between then carry us on.
 
+/// Pid of the process that a launch made: the one that tells its user at once if it cannot join.
+pub const LAUNCHED: &str = "DMTCP_LAUNCHED";
 /// Host that the coordinator listens on; numeric once a launch has set it.
 pub const COORD_HOST: &str = "DMTCP_COORD_HOST";
 /// Port that the coordinator listens on.

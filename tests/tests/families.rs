@@ -138,6 +138,38 @@ fn by_way_of_the_original_program(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// The program that was launched has ended long since.
+fn a_daemon_alone(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    let ended = s.wait_end()?;
+    ensure!(ended.success(), "the program that starts the daemon ended with {ended}");
+    s.see_steps(3)?;
+    for how in [Restart::images(), Restart::script()] {
+        s.checkpoint()?;
+        ensure!(s.image_files()?.len() == 1, "the daemon is not alone: {:?}", s.image_files()?);
+        s.see_steps(3)?;
+        s.kill()?;
+        s.restart(&how)?;
+        s.see_steps(3)?;
+    }
+    s.finish(STATUS)
+}
+
+/// Births, programs and ends in every thread, at the moment of each of fifty checkpoints; every eighth is restarted.
+fn a_storm(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    for round in 1..=50 {
+        s.checkpoint()?;
+        if round % 8 == 0 {
+            s.kill()?;
+            s.restart(&Restart::images())?;
+        }
+        s.see_steps(1)?;
+    }
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let bash = || shell("/bin/bash", "bash");
     runner::main(vec![
@@ -149,6 +181,11 @@ fn main() -> ExitCode {
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
         Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
         Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
+        Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
+            .streams(8)
+            .limit(900)
+            .full_only(),
+        Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone),
         Case::new("bash_starts_programs", bash()),
         Case::new("dash_starts_programs", shell("/bin/dash", "dash")),
         Case::flow(

@@ -10,7 +10,7 @@
 //! A wrapper that the user has disabled is in no chain; its stub leads to the chain of the others all the same.
 
 use super::{Loaded, text};
-use crate::life::{exec, exec_list, exec_raw};
+use crate::life::{birth, exec, exec_list, exec_raw};
 use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
@@ -141,7 +141,7 @@ pub extern "C" fn dmtcp_core_wire() {
             all.extend(wrappers.map(|w| (w, place(loaded, w), loaded.plugin.priority)));
         }
         all.extend(
-            [timed::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS]
+            [timed::WRAPPERS, birth::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS]
                 .concat()
                 .into_iter()
                 .map(|w| (w, Place::Last, 0)),

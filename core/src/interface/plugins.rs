@@ -86,6 +86,12 @@ fn registered() -> &'static [Option<Descriptor>] {
     unsafe { &(&*TABLE.0.get())[..COUNT.load(Ordering::Acquire)] }
 }
 
+/// Whether there are C plugins.
+pub fn are_there() -> bool {
+    // SAFETY: the name is zero-terminated.
+    unsafe { !dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()).is_null() }
+}
+
 /// Lets the C plugins register, starts the thread for their hooks, and delivers INIT. The process has joined.
 pub fn load() -> Result<(), String> {
     // SAFETY: what is exported under this name has this type by the interface.

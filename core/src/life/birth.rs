@@ -1,12 +1,13 @@
-//! fork(2): the child becomes a member of its own before it runs any code of the application.
+//! fork(2): the child becomes a member of its own, beside what the application does in it.
 //!
 //! ```text
-//!   parent   prepare: a shared page --clone--> parent handler: waits for the page's word
-//!   child                          \---------> child handler: own checkpoint thread, Join; word = JOINED
+//!   parent   --fork--> goes on at once               stop: [`await_children`]      end: [`see_off`]
+//!   child       \----> its checkpoint thread starts; goes on; has joined some time later
 //! ```
-//! The parent goes on only when the child has joined. So a process that forks and ends at once (a daemon) cannot leave a
-//! grandchild behind that no generation knows of. Programs that are spawned (vfork, posix_spawn, system, popen) join from
-//! their constructor; [`await_children`] keeps their parent's part of a generation open until they have.
+//! Nobody waits for a child to join but those for whom it matters: its parent's part of a generation stays open until all
+//! its children have joined (the same with programs that are spawned, by vfork, posix_spawn, system, popen: they join from
+//! their constructor), and a process that ends waits for the children that it leaves behind, since after that nobody would
+//! know of them. So a daemon cannot get away; one whose parent is killed just then can.
 
 use super::{MEMBER, start_checkpoint_thread};
 use crate::threads::stop;
@@ -14,102 +15,99 @@ use crate::{interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::{proc_files, sys};
 use std::cell::Cell;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::ffi::c_int;
+use std::sync::atomic::{AtomicBool, Ordering};
 
 /// Name of a checkpoint thread that has joined: how a parent sees that a child is a member.
 pub const MEMBER_NAME: &[u8; 16] = b"dmtcp\0\0\0\0\0\0\0\0\0\0\0";
 
-const BEGUN: u32 = 1;
-const SETTLED: u32 = 2;
-/// How long the child may take until it runs at all; after that the fork is taken to have failed. In nanoseconds.
-const BEGIN_LIMIT: u64 = 200_000_000;
-/// How long it may take to join.
+/// How long a child may take to join.
 const JOIN_LIMIT: u64 = 10_000_000_000;
 /// How long a spawned program may take until our library is loaded, before it counts as outside.
 const LOAD_LIMIT: u64 = 300_000_000;
 const LOOK_AGAIN: u64 = 500_000;
 /// How long a process that is about to end may take, before it counts as one that is executing a program.
 const END_LIMIT: u64 = 50_000_000;
-const PAGE: usize = 4096;
 
 thread_local! {
-    /// The page of the fork that the calling thread is in, 0: none.
-    static BIRTH: Cell<u64> = const { Cell::new(0) };
+    /// Whether the calling thread's forks are to be seen off at once: libc ends the parent, past us.
+    static LEAVING: Cell<bool> = const { Cell::new(false) };
 }
 
-fn word(page: u64) -> &'static AtomicU32 {
-    // SAFETY: the page is mapped until its fork is over, and its first word is used as an atomic only.
-    unsafe { &*(page as *const AtomicU32) }
-}
-
-/// Runs in the parent before the fork.
-pub extern "C" fn prepare() {
-    if !super::is_member() {
-        return;
-    }
-    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_ANONYMOUS);
-    BIRTH.set(sys::map(0, PAGE, prot, flags, -1, 0).unwrap_or(0));
-}
-
-/// Waits on a word shared between processes while it has a value.
-fn wait_shared(page: u64, value: u32, limit: u64) {
-    let time = libc::timespec { tv_sec: (limit / 1_000_000_000) as i64, tv_nsec: (limit % 1_000_000_000) as i64 };
-    // SAFETY: the word and the time are valid. No FUTEX_PRIVATE_FLAG: the page is shared.
-    let _ = unsafe {
-        sys::call(
-            libc::SYS_futex as i32,
-            [page as usize, libc::FUTEX_WAIT as usize, value as usize, (&raw const time) as usize, 0, 0],
-        )
-    };
-}
+/// Whether this process has forked.
+static HAS_FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs in the parent after the fork, whether it succeeded or not.
 pub extern "C" fn in_parent() {
-    let page = BIRTH.replace(0);
-    if page == 0 {
-        return;
+    HAS_FORKED.store(true, Ordering::Relaxed);
+    if LEAVING.get() {
+        see_off();
     }
-    let start = sys::clock(libc::CLOCK_MONOTONIC);
-    loop {
-        let value = word(page).load(Ordering::Acquire);
-        let limit = if value == 0 { BEGIN_LIMIT } else { JOIN_LIMIT };
-        let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
-        if value == SETTLED || passed > limit {
-            break;
-        }
-        wait_shared(page, value, limit - passed);
-    }
-    let _ = sys::unmap(page, PAGE as u64);
-}
-
-fn settle(page: u64, value: u32) {
-    word(page).store(value, Ordering::Release);
-    sys::futex_wake(word(page).as_ptr());
 }
 
 /// Runs in the child.
 pub extern "C" fn in_child() {
-    let page = BIRTH.replace(0);
+    let is_child_of_member = MEMBER.load(Ordering::Acquire) != 0;
+    HAS_FORKED.store(false, Ordering::Relaxed);
+    LEAVING.set(false);
     crate::ARENAS.after_fork();
     crate::host::event(Event::AtforkChild, std::ptr::null_mut());
     MEMBER.store(0, Ordering::Release);
     super::exec::after_fork();
-    interface::hold::after_fork();
     super::errand::after_fork();
+    interface::hold::after_fork();
     let has_hooks = interface::hooks::after_fork();
-    if page == 0 {
+    if !is_child_of_member {
         return;
     }
-    settle(page, BEGUN);
     threads::slot::forget_all();
     MEMBER.store(sys::pid(), Ordering::Release);
-    let started = start_checkpoint_thread().and_then(|()| if has_hooks { interface::hooks::start() } else { Ok(()) });
+    let started = start_checkpoint_thread(has_hooks);
+    let started = started.and_then(|()| if has_hooks { interface::hooks::start() } else { Ok(()) });
     if let Err(reason) = started {
         MEMBER.store(0, Ordering::Release);
         log::line(dmtcp_plugin_api::core::Level::Error, "core", &format!("a forked child stays outside: {reason}"));
     }
-    settle(page, SETTLED);
-    let _ = sys::unmap(page, PAGE as u64);
+}
+
+/// Whether the calling process has children at all. Allocates nothing: the caller may be a signal handler.
+fn has_children() -> bool {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    let args = [libc::P_ALL as usize, 0, 0, flags as usize, 0, 0];
+    // SAFETY: no memory is passed.
+    unsafe { sys::call(libc::SYS_waitid as i32, args) }.is_ok()
+}
+
+/// Before the calling process ends: waits for the children that are about to join.
+pub fn see_off() {
+    if !HAS_FORKED.load(Ordering::Relaxed) || !super::is_member() || !has_children() {
+        return;
+    }
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let is_underway = |pid| matches!(standing(pid), Standing::Underway);
+    while children().into_iter().any(is_underway) && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
+        sys::nap(LOOK_AGAIN);
+    }
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// Children that are left behind join first.
+    fn _exit(status: c_int) {
+        see_off();
+        next(status)
+    }
+    /// As _exit.
+    fn _Exit(status: c_int) {
+        see_off();
+        next(status)
+    }
+    /// Its first process ends inside of libc.
+    fn daemon(keep_directory: c_int, keep_streams: c_int) -> c_int {
+        LEAVING.set(true);
+        let result = next(keep_directory, keep_streams);
+        LEAVING.set(false);
+        result
+    }
 }
 
 /// Children of this process, by the thread that made them.

@@ -184,6 +184,9 @@ pub fn after_fork() {
 pub fn replacing(given: Argv, run: impl FnOnce(Argv) -> c_int) -> c_int {
     // A vfork's child counts in its parent's memory, and nobody would take it back.
     let own = u32::from(super::is_member());
+    if own != 0 {
+        super::settle_program();
+    }
     REPLACING.fetch_add(own, Ordering::AcqRel);
     let mask = signal::block();
     let result = with_environment(given, run);

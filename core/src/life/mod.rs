@@ -4,7 +4,7 @@
 //!   constructor --> checkpoint thread: own descriptor table, connect, Join --> idle
 //!   idle --Checkpoint--> [checkpoint] --> idle
 //!   restart: [restore] --> Join as restarted --> RESTART hooks --> release --> idle
-//!   fork: [birth] the child has joined before it runs; exec: [exec] the environment goes along
+//!   fork: [birth] the child joins beside what it does; exec: [exec] the environment goes along
 //! ```
 
 pub mod alone;
@@ -41,9 +41,12 @@ pub const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
 
 /// Pid of the process that the constructor ran in: a fork's child is another one, and has no checkpoint thread.
 static MEMBER: AtomicI32 = AtomicI32::new(0);
+/// Pid of the process that the constructor ran in, whether it is a member or not.
+static PROGRAM: AtomicI32 = AtomicI32::new(0);
 /// Futex word: whether the checkpoint thread has joined.
 static JOINED: AtomicU32 = AtomicU32::new(UNDERWAY);
 const UNDERWAY: u32 = 0;
+const AWAITED: u32 = 3;
 const MEMBERSHIP: u32 = 1;
 const FAILED: u32 = 2;
 static FAILURE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
@@ -102,6 +105,7 @@ static DESTRUCTOR: extern "C" fn() = destructor;
 extern "C" fn destructor() {
     if is_member() {
         host::event(Event::Exit, std::ptr::null_mut());
+        birth::see_off();
     }
 }
 
@@ -141,7 +145,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         if !offset.is_null() && !size.is_null() && *size > 0 {
             RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
         }
-        pthread_atfork(Some(birth::prepare), Some(birth::in_parent), Some(birth::in_child));
+        pthread_atfork(None, Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
     refusal::begin()?;
@@ -154,25 +158,34 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
     host::initialise(&mut payload)?;
     MEMBER.store(sys::pid(), Ordering::Release);
+    PROGRAM.store(sys::pid(), Ordering::Relaxed);
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
     interface::hold::hold();
     exec::note();
     signal::forget_pending();
-    start_checkpoint_thread()?;
+    // Whoever has started a program in the computation waits for it when there is a checkpoint; one that was launched is
+    // told at once if it cannot join, and C plugins know from the start where they are.
+    let launched = config::variable(names::LAUNCHED).is_some_and(|pid| pid == sys::pid().to_string());
+    start_checkpoint_thread(launched || config.alone || interface::plugins::are_there())?;
     let loaded = interface::plugins::load();
     host::happened::after_exec();
     interface::hold::release();
     loaded
 }
 
-/// Starts the checkpoint thread on its stack and waits until it has joined.
-fn start_checkpoint_thread() -> Result<(), String> {
+/// Starts the checkpoint thread on its stack, and waits until it has joined if that is wanted.
+fn start_checkpoint_thread(waits: bool) -> Result<(), String> {
     let (stack, end) = dmtcp_plugin_api::arena::checkpoint_stack();
-    JOINED.store(UNDERWAY, Ordering::Release);
+    JOINED.store(if waits { AWAITED } else { UNDERWAY }, Ordering::Release);
     threads::spawn::spawn(checkpoint_thread, stack as u64, end - stack, CHECKPOINT_THREAD_MASK)
         .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
     // The application starts with our signal unblocked, whatever it inherited.
     signal::unblock();
+    if waits { await_membership() } else { Ok(()) }
+}
+
+/// Waits until the checkpoint thread has joined.
+fn await_membership() -> Result<(), String> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     loop {
         match JOINED.load(Ordering::Acquire) {
@@ -188,6 +201,14 @@ fn start_checkpoint_thread() -> Result<(), String> {
     }
 }
 
+/// Before the calling process executes another program: one that was executed itself joins first. Else a chain of programs
+/// that execute each other at once would never be met by a checkpoint.
+fn settle_program() {
+    if PROGRAM.load(Ordering::Relaxed) == sys::pid() {
+        let _ = await_membership();
+    }
+}
+
 /// Why the checkpoint thread could not join.
 fn failure() -> String {
     // SAFETY: leaked by the checkpoint thread before it said that it failed.
@@ -200,11 +221,13 @@ extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
         sys::futex_wake(JOINED.as_ptr());
     };
     let (_, end) = dmtcp_plugin_api::arena::checkpoint_stack();
-    match worker::Worker::begin(stack as u64, end as u64 - stack as u64) {
+    let awaited = JOINED.load(Ordering::Acquire) == AWAITED;
+    match worker::Worker::begin(stack as u64, end as u64 - stack as u64, awaited) {
         Ok(mut worker) => {
             tell(MEMBERSHIP);
             worker.serve()
         }
+        Err(reason) if !awaited => fail(&reason),
         Err(reason) => {
             FAILURE.store(Box::leak(Box::new(reason)), Ordering::Release);
             tell(FAILED);

@@ -7,7 +7,7 @@
 //! ```
 
 use super::context::{self, RESTARTED};
-use super::worker::{Worker, make_buffer};
+use super::worker::{NotJoined, Worker, make_buffer};
 use super::{checkpoint, descriptors, exec, exit, pause};
 use crate::capture::{cpu, marks};
 use crate::signal::{self, KernelAction};
@@ -177,7 +177,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     let generation = info.generation;
     worker.generation = generation;
     let computation: ComputationId = worker.computation;
-    worker.join(Some((computation, generation)))?;
+    worker.join(Some((computation, generation))).map_err(NotJoined::sentence)?;
     log::note(&format!("back from the image of generation {generation}"));
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Restarted });
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;

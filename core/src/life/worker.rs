@@ -58,6 +58,23 @@ pub struct Worker {
     pub continued: bool,
 }
 
+/// Why a process has not joined.
+#[derive(Debug)]
+pub enum NotJoined {
+    /// No coordinator can be reached that would have it.
+    Alone(String),
+    /// The coordinator does not want it.
+    Refused(String),
+}
+
+impl NotJoined {
+    /// As people read it.
+    pub fn sentence(self) -> String {
+        let (Self::Alone(sentence) | Self::Refused(sentence)) = self;
+        sentence
+    }
+}
+
 /// Host name of this machine.
 pub fn host_name() -> String {
     let name = proc_files::read_file("/proc/sys/kernel/hostname").unwrap_or_default();
@@ -93,8 +110,9 @@ fn coordinator(config: &config::Config) -> Result<(String, u16, Key), String> {
 }
 
 impl Worker {
-    /// Makes the calling thread the checkpoint thread and the process a member.
-    pub fn begin(stack: u64, length: u64) -> Result<Self, String> {
+    /// Makes the calling thread the checkpoint thread and the process a member. If nobody waits for that, a coordinator that
+    /// cannot be reached is looked for later.
+    pub fn begin(stack: u64, length: u64, awaited: bool) -> Result<Self, String> {
         let config = config::config().ok_or("this process was not launched in a computation")?;
         descriptors::separate()?;
         let (host, port, key) = coordinator(config)?;
@@ -125,7 +143,14 @@ impl Worker {
         if config.alone && !restore::is_restarted() {
             worker.begin_alone();
         } else {
-            worker.join(None)?;
+            match worker.join(None) {
+                Ok(()) => {}
+                Err(NotJoined::Alone(reason)) if !awaited => {
+                    log::trace("core", &reason);
+                    return Ok(worker);
+                }
+                Err(reason) => return Err(reason.sentence()),
+            }
         }
         birth::show_membership();
         Ok(worker)
@@ -141,8 +166,8 @@ impl Worker {
     }
 
     /// Connects and joins.
-    pub fn join(&mut self, restarted: Option<(ComputationId, u64)>) -> Result<(), String> {
-        let mut link = Link::open(&self.host, self.port, &self.key)?;
+    pub fn join(&mut self, restarted: Option<(ComputationId, u64)>) -> Result<(), NotJoined> {
+        let mut link = Link::open(&self.host, self.port, &self.key).map_err(NotJoined::Alone)?;
         let pid = sys::pid();
         let join = Join {
             virtual_pid: pid,
@@ -157,7 +182,7 @@ impl Worker {
             keep: config::config().map_or(1, |c| c.keep),
         };
         let gone = "the coordinator closed the connection instead of admitting this process".to_owned();
-        link.send(&FromClient::Join(join)).map_err(|_| gone.clone())?;
+        link.send(&FromClient::Join(join)).map_err(|_| NotJoined::Alone(gone.clone()))?;
         match link.receive(WELCOME_LIMIT) {
             Ok(FromCoordinator::Welcome { computation, peers, since }) => {
                 self.computation = computation;
@@ -169,10 +194,13 @@ impl Worker {
                 interface::news::joined(self);
                 Ok(())
             }
-            Ok(FromCoordinator::Refused { reason }) => Err(format!("the coordinator refused this process: {reason}")),
-            Ok(_) | Err(Silence::Gone) => Err(gone),
+            Ok(FromCoordinator::Refused { reason }) => {
+                Err(NotJoined::Refused(format!("the coordinator refused this process: {reason}")))
+            }
+            Ok(_) | Err(Silence::Gone) => Err(NotJoined::Alone(gone)),
             Err(Silence::TimeOut) => {
-                Err(format!("the coordinator did not admit this process within {} s", WELCOME_LIMIT / 1000))
+                let seconds = WELCOME_LIMIT / 1000;
+                Err(NotJoined::Alone(format!("the coordinator did not admit this process within {seconds} s")))
             }
         }
     }
@@ -299,8 +327,8 @@ impl Worker {
         loop {
             sys::nap(RETRY);
             match self.join(None) {
-                Ok(()) => return,
-                Err(reason) => log::trace("core", &reason),
+                Ok(()) => return birth::show_membership(),
+                Err(reason) => log::trace("core", &reason.sentence()),
             }
         }
     }
