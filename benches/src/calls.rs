@@ -11,7 +11,7 @@ use std::process::{Command, Stdio};
 const FREE: &str = "<= 1.05x";
 
 /// Lines `NAME NANOSECONDS` of one run.
-fn measure(command: &mut Command) -> Result<Vec<(String, f64)>> {
+pub fn measure(command: &mut Command) -> Result<Vec<(String, f64)>> {
     let output = command.stdin(Stdio::null()).stderr(Stdio::inherit()).output()?;
     ensure!(output.status.success(), "{command:?}: {}", output.status);
     let text = String::from_utf8_lossy(&output.stdout).into_owned();

@@ -8,7 +8,8 @@ use anyhow::{Result, ensure};
 use std::process::Command;
 use std::time::Instant;
 
-fn time(command: &mut Command) -> Result<f64> {
+/// Seconds from the start of a command to its end.
+pub fn time(command: &mut Command) -> Result<f64> {
     let start = Instant::now();
     let status = command.status()?;
     let took = start.elapsed().as_secs_f64();

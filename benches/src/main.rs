@@ -6,6 +6,7 @@
 mod calls;
 mod images;
 mod launch;
+mod layers;
 mod machine;
 mod session;
 mod stop;
@@ -28,7 +29,7 @@ pub struct Options {
     /// Directory for images [default: /dev/shm]
     #[arg(long, default_value = "/dev/shm")]
     images: PathBuf,
-    /// Only sections whose name contains this: machine, launch, calls, stop, images
+    /// Only sections whose name contains this: launch, calls, plugins, stop, images
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -45,8 +46,13 @@ fn main() -> ExitCode {
         }
     };
     println!("{machine}");
-    let sections: [(&str, Section); 4] =
-        [("launch", launch::run), ("calls", calls::run), ("stop", stop::run), ("images", images::run)];
+    let sections: [(&str, Section); 5] = [
+        ("launch", launch::run),
+        ("calls", calls::run),
+        ("plugins", layers::run),
+        ("stop", stop::run),
+        ("images", images::run),
+    ];
     let mut good = true;
     for (name, section) in sections.into_iter().filter(|x| x.0.contains(&options.only)) {
         match section(&options, &machine) {

@@ -28,12 +28,17 @@ fn tool(name: &str) -> Result<Command> {
 
 /// Build a C program of `benches/programs`.
 pub fn compile(source: &str) -> Result<PathBuf> {
+    compile_with(source, source.trim_end_matches(".c"), &[])
+}
+
+/// As [`compile`], with a name and further words for the compiler.
+pub fn compile_with(source: &str, name: &str, words: &[&str]) -> Result<PathBuf> {
     let directory = std::env::current_exe()?.with_file_name("bench-programs");
     fs::create_dir_all(&directory)?;
-    let program = directory.join(source.trim_end_matches(".c"));
+    let program = directory.join(name);
     let path = Path::new(env!("CARGO_MANIFEST_DIR")).join("programs").join(source);
     let mut compiler = Command::new("cc");
-    compiler.args(["-std=gnu11", "-O2", "-pthread", "-o"]).arg(&program).arg(&path);
+    compiler.args(["-std=gnu11", "-O2", "-pthread", "-o"]).arg(&program).arg(&path).args(words);
     ensure!(compiler.status().context("cannot run cc")?.success(), "cannot build {}", path.display());
     Ok(program)
 }

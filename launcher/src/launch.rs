@@ -8,9 +8,10 @@ use crate::coordinator::{self, StartError};
 use crate::exec::{self, Environment};
 use crate::flags::{self, Clock};
 use crate::key::{self, KeyFile};
-use crate::launch_flags::{LaunchFlags, OnUnsupported, plugin_named};
-use crate::libraries::{self, BUILT_IN, Libraries, LibraryError, OPTIONAL};
-use crate::plugin_file::{self, Interface, PluginError};
+use crate::launch_flags::{LaunchFlags, OnUnsupported};
+use crate::libraries::{self, Libraries, LibraryError};
+use crate::plugin_list;
+use crate::plugins::{self, ChoiceError};
 use crate::say;
 use crate::scratch::{self, ScratchError};
 use crate::target::{self, TargetError};
@@ -34,25 +35,15 @@ pub enum LaunchError {
     /// Our libraries are not there.
     #[error(transparent)]
     Library(#[from] LibraryError),
-    /// A plugin of the user's will not do.
+    /// The plugins will not do.
     #[error(transparent)]
-    Plugin(#[from] PluginError),
+    Plugins(#[from] ChoiceError),
     /// No coordinator.
     #[error(transparent)]
     Coordinator(#[from] StartError),
     /// No scratch directory.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
-    /// There is no such wrapper to be left out.
-    #[error("the plugin {plugin} does not wrap {symbol}: nothing to disable ({})", .path.display())]
-    Wrapper {
-        /// The plugin.
-        plugin: String,
-        /// The function.
-        symbol: String,
-        /// The plugin's file.
-        path: PathBuf,
-    },
     /// A variable names no method of compression.
     #[error("{0}")]
     Compression(String),
@@ -88,16 +79,15 @@ pub fn launch(flags: &LaunchFlags) -> LaunchError {
     }
 }
 
-/// The plugins that come with this program, one a line.
-pub fn list_plugins() -> Result<String, LaunchError> {
+/// What `--list-plugins` prints.
+pub fn list_plugins(flags: &LaunchFlags) -> Result<String, LaunchError> {
     let program = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
-    let libraries = Libraries::find(&program)?;
-    let mut text = String::new();
-    for plugin in OPTIONAL.iter().chain(&BUILT_IN) {
-        let path = libraries.plugin(plugin)?;
-        text += &format!("{:10} {:55} {}\n", plugin.name, plugin.about, path.display());
+    let mut all = plugins::choose(flags, &Libraries::find(&program)?)?;
+    for candidate in &mut all {
+        candidate.look().map_err(ChoiceError::from)?;
     }
-    Ok(text)
+    plugins::check_wrappers(flags, &mut all)?;
+    Ok(if flags.json { plugin_list::json(&all) + "\n" } else { plugin_list::text(&all) })
 }
 
 fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
@@ -111,7 +101,6 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     }
     let own = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
     let libraries = Libraries::find(&own)?;
-    check_wrappers(flags, &libraries)?;
     let preload = Preload::compose(flags, &libraries)?;
     let checkpoint_dir = checkpoint_directory(flags)?;
     let mut wanted = flags.coordinator.wanted(PROGRAM);
@@ -197,18 +186,6 @@ fn add_to_list(environment: &mut Environment, name: &str, words: &[String]) {
     }
 }
 
-/// Refuses to leave out a wrapper that a plugin of ours does not have. What the user's plugins wrap, the core finds out.
-fn check_wrappers(flags: &LaunchFlags, libraries: &Libraries) -> Result<(), LaunchError> {
-    for (plugin, symbol) in flags.disable_wrapper.iter().filter_map(|text| text.split_once(':')) {
-        let Some(ours) = plugin_named(plugin) else { continue };
-        let path = libraries.plugin(ours)?;
-        if !plugin_file::exports(&path, symbol)? {
-            return Err(LaunchError::Wrapper { plugin: plugin.into(), symbol: symbol.into(), path });
-        }
-    }
-    Ok(())
-}
-
 /// Where images go: by flag, environment, or the current directory; absolute, and created if it is not there.
 fn checkpoint_directory(flags: &LaunchFlags) -> Result<PathBuf, LaunchError> {
     let named = flags.ckptdir.clone().or_else(|| flags::text(&[env::CHECKPOINT_DIR]).map(PathBuf::from));
@@ -226,20 +203,9 @@ struct Preload {
 
 impl Preload {
     fn compose(flags: &LaunchFlags, libraries: &Libraries) -> Result<Self, LaunchError> {
-        let mut plugins = Vec::new();
-        let mut of_c = Vec::new();
-        for path in given_plugins(flags) {
-            match plugin_file::examine(&path)? {
-                Interface::Stub => plugins.push(path),
-                Interface::C => of_c.push(path),
-            }
-        }
-        let optional = OPTIONAL.iter().filter(|plugin| flags.is_enabled(plugin));
-        let built_in = BUILT_IN.iter().filter(|plugin| !flags.is_disabled(plugin));
-        for plugin in optional.chain(built_in) {
-            plugins.push(libraries.plugin(plugin)?);
-        }
-        plugins.append(&mut of_c);
+        let mut all = plugins::choose(flags, libraries)?;
+        plugins::check_wrappers(flags, &mut all)?;
+        let plugins: Vec<PathBuf> = all.into_iter().filter(|plugin| plugin.is_on).map(|plugin| plugin.path).collect();
         let core = libraries.core();
         for path in plugins.iter().chain([&core]) {
             libraries::check_separators(path)?;
@@ -261,19 +227,6 @@ impl Preload {
         environment.set("LD_PRELOAD", all);
         environment.set(env::ORIG_LD_PRELOAD, of_user);
     }
-}
-
-/// The plugins that the user names, absolute.
-fn given_plugins(flags: &LaunchFlags) -> Vec<PathBuf> {
-    let by_environment = flags::text(&["DMTCP_PLUGIN"]);
-    flags
-        .with_plugin
-        .iter()
-        .chain(&by_environment)
-        .flat_map(|list| list.split(':'))
-        .filter(|name| !name.is_empty())
-        .map(|name| std::path::absolute(name).unwrap_or_else(|_| name.into()))
-        .collect()
 }
 
 /// Paths with colons between them; empty ones are left out.

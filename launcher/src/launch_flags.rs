@@ -1,7 +1,7 @@
 //! The command line of dmtcp_launch.
 
 use crate::flags::{self, Clock, CoordinatorFlags};
-use crate::libraries::{BUILT_IN, BuiltIn, OPTIONAL};
+use crate::libraries::BuiltIn;
 use clap::{ArgAction, Args, Parser, ValueEnum};
 use dmtcp_image::codec::Method;
 use dmtcp_protocol::env;
@@ -70,9 +70,9 @@ pub struct LaunchFlags {
     #[arg(long, value_name = "FILE[:FILE...]")]
     pub with_plugin: Vec<String>,
     /// Do without this plugin; --list-plugins shows the names
-    #[arg(long, value_name = "NAME", value_parser = built_in_names())]
+    #[arg(long, value_name = "NAME")]
     pub disable_plugin: Vec<String>,
-    /// Let calls of this function go past this plugin
+    /// Let calls of this function go past this plugin; --list-plugins shows both
     #[arg(long, value_name = "PLUGIN:SYMBOL", value_parser = wrapper)]
     pub disable_wrapper: Vec<String>,
     /// Let io_uring_setup(2) fail, so that programs use something that can be checkpointed; programs that change the user
@@ -94,9 +94,12 @@ pub struct LaunchFlags {
     /// A checkpoint replaces the one before (this is the default)
     #[arg(long, overrides_with = "enable_unique_checkpoint_filenames")]
     pub disable_unique_checkpoint_filenames: bool,
-    /// Show the plugins that come with this program
+    /// Show the plugins: those that would be loaded with these options, in their order, and those that would not
     #[arg(long)]
     pub list_plugins: bool,
+    /// With --list-plugins: as JSON
+    #[arg(long, requires = "list_plugins")]
+    pub json: bool,
     /// What a checkpoint does about something that no plugin can save
     #[arg(long, value_name = "WHAT")]
     pub on_unsupported: Option<OnUnsupported>,
@@ -193,7 +196,7 @@ impl LaunchFlags {
                 let given = !self.with_plugin.is_empty() || flags::text(&["DMTCP_PLUGIN"]).is_some();
                 given && !self.disable_all()
             }
-            "path-virt" => self.pathvirt || flags::text(&["DMTCP_PATH_MAPPING"]).is_some(),
+            "path-virt" => self.pathvirt || switches.contains(&true) || flags::text(&["DMTCP_PATH_MAPPING"]).is_some(),
             "unique-ckpt" if self.disable_unique_checkpoint_filenames => false,
             "unique-ckpt" => self.enable_unique_checkpoint_filenames || switches.contains(&true),
             _ => false,
@@ -244,18 +247,10 @@ fn wrapper(text: &str) -> Result<String, String> {
     }
 }
 
-/// A plugin that comes with this program.
-pub fn plugin_named(name: &str) -> Option<&'static BuiltIn> {
-    OPTIONAL.iter().chain(&BUILT_IN).find(|plugin| plugin.name == name)
-}
-
-fn built_in_names() -> clap::builder::PossibleValuesParser {
-    BUILT_IN.iter().map(|plugin| plugin.name).collect::<Vec<_>>().into()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::libraries::BUILT_IN;
 
     fn flags(line: &str) -> Result<LaunchFlags, clap::Error> {
         LaunchFlags::try_parse_from(line.split(' '))
@@ -277,7 +272,7 @@ mod tests {
     #[test]
     fn old_names_mean_our_plugins() {
         let read = flags("dmtcp_launch --disable-ipc-plugin --disable-pid-plugin prog").unwrap();
-        let off = |name: &str| read.is_disabled(plugin_named(name).unwrap());
+        let off = |name: &str| read.is_disabled(BUILT_IN.iter().find(|plugin| plugin.name == name).unwrap());
         assert!(off("event") && off("file") && off("ipc") && off("pid-virt"));
         assert!(!off("process") && !off("timer"));
     }
@@ -324,6 +319,6 @@ mod tests {
         assert!(flags("dmtcp_launch").is_err());
         assert!(flags("dmtcp_launch --nonsense prog").is_err());
         assert!(flags("dmtcp_launch --list-plugins").is_ok());
-        assert!(flags("dmtcp_launch --disable-plugin nonsense prog").is_err());
+        assert!(flags("dmtcp_launch --json prog").is_err());
     }
 }

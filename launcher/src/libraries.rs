@@ -1,19 +1,22 @@
 //! Which libraries go into an application, and where they are.
 //!
 //! ```text
-//!   installed:   PREFIX/bin/dmtcp_launch   PREFIX/lib/dmtcp/[BUILD/]libdmtcp*.so
+//!   installed:   PREFIX/bin/dmtcp_launch   PREFIX/lib/dmtcp/BUILD/libdmtcp*.so   PREFIX/lib/dmtcp/current -> BUILD
 //!   build tree:  DIR/dmtcp_launch          DIR/libdmtcp*.so
 //! ```
 //! Several builds may be installed side by side, since a restored process keeps the libraries that are in its image; a
-//! launch takes the newest.
+//! launch takes the current ones, by the path that names the build: what the program executes later gets the same.
 
+use std::ffi::OsStr;
 use std::path::{Path, PathBuf};
 
 /// The library that everything else plugs into.
 const CORE: &str = "libdmtcp.so";
+/// The link to the build that was installed last.
+const CURRENT: &str = "current";
 
 /// A plugin that comes with this program.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub struct BuiltIn {
     /// What flags call it.
     pub name: &'static str,
@@ -26,7 +29,7 @@ pub struct BuiltIn {
 }
 
 /// The plugins that come with this program, in the order in which they act before a checkpoint.
-pub const BUILT_IN: [BuiltIn; 6] = [
+pub static BUILT_IN: [BuiltIn; 6] = [
     BuiltIn { name: "event", file: "libdmtcp_event.so", about: "eventfd and its kin", old: &["event"] },
     BuiltIn {
         name: "file",
@@ -51,7 +54,7 @@ pub const BUILT_IN: [BuiltIn; 6] = [
 ];
 
 /// Plugins that come with this program and are loaded only if a flag asks for them, or a plugin of the user's may.
-pub const OPTIONAL: [BuiltIn; 4] = [
+pub static OPTIONAL: [BuiltIn; 4] = [
     BuiltIn {
         name: "modify-env",
         file: "libdmtcp_modify_env.so",
@@ -110,10 +113,9 @@ impl Libraries {
     pub fn find(program: &Path) -> Result<Self, LibraryError> {
         let beside = program.parent().unwrap_or(Path::new("/"));
         let installed = beside.parent().unwrap_or(Path::new("/")).join("lib/dmtcp");
-        if installed.join(CORE).exists() {
-            return Ok(Self(installed));
-        }
-        if let Some(build) = newest_build(&installed) {
+        if let Ok(build) = installed.join(CURRENT).canonicalize()
+            && build.join(CORE).exists()
+        {
             return Ok(Self(build));
         }
         if beside.join(CORE).exists() {
@@ -127,6 +129,11 @@ impl Libraries {
         self.0.join(CORE)
     }
 
+    /// A file among them, which may not be there.
+    pub fn file(&self, name: &OsStr) -> PathBuf {
+        self.0.join(name)
+    }
+
     /// A plugin's file, which is known to exist.
     pub fn plugin(&self, plugin: &'static BuiltIn) -> Result<PathBuf, LibraryError> {
         let path = self.0.join(plugin.file);
@@ -138,16 +145,4 @@ impl Libraries {
 pub fn check_separators(path: &Path) -> Result<(), LibraryError> {
     let apart = path.as_os_str().as_encoded_bytes().iter().any(|byte| matches!(byte, b':' | b' '));
     if apart { Err(LibraryError::Separator(path.into())) } else { Ok(()) }
-}
-
-fn newest_build(installed: &Path) -> Option<PathBuf> {
-    std::fs::read_dir(installed)
-        .ok()?
-        .filter_map(|entry| {
-            let path = entry.ok()?.path();
-            let made = path.join(CORE).metadata().ok()?.modified().ok()?;
-            Some((made, path))
-        })
-        .max()
-        .map(|(_, path)| path)
 }

@@ -1,13 +1,12 @@
 //! A look into a plugin's file before a program is started with it: a file that the loader or the core would stumble
-//! over is refused with one sentence, instead of a program that half works.
+//! over is refused with one sentence, instead of a program that half works. Nothing of the file is run here.
 
+use dmtcp_plugin_api::abi::{PLUGIN_SYMBOL, PLUGIN_SYMBOL_PREFIX};
 use object::read::elf::{ElfFile64, FileHeader};
 use object::{Architecture, Endianness, Object, ObjectKind, ObjectSymbol, elf};
 use std::io;
 use std::path::{Path, PathBuf};
 
-/// Export of a plugin made with the plugin interface of this project.
-const STUB: &str = "dmtcp_plugin_v1";
 /// Export of a plugin made with the original's C interface.
 const C_INTERFACE: &str = "dmtcp_initialize_plugin";
 
@@ -27,7 +26,7 @@ pub enum Interface {
 #[derive(Debug, thiserror::Error)]
 pub enum PluginError {
     /// It cannot be read.
-    #[error("cannot read the plugin {}: {error}", .path.display())]
+    #[error("cannot read the plugin {}: {error}; name a shared library that is there (--with-plugin, DMTCP_PLUGIN)", .path.display())]
     Read {
         /// The file.
         path: PathBuf,
@@ -44,29 +43,35 @@ pub enum PluginError {
     },
     /// It is a library that knows nothing of us.
     #[error(
-        "{} is no plugin: it exports neither {STUB} (declare it with plugin!) nor {C_INTERFACE} (DMTCP_DECL_PLUGIN)",
+        "{} is no plugin: it exports neither {PLUGIN_SYMBOL} (declare it with plugin!) nor {C_INTERFACE} (DMTCP_DECL_PLUGIN)",
         .0.display()
     )]
     NoInterface(PathBuf),
-}
-
-/// Whether a plugin's file exports a symbol: a plugin exports what it wraps.
-pub fn exports(path: &Path, symbol: &str) -> Result<bool, PluginError> {
-    let data = std::fs::read(path).map_err(|error| PluginError::Read { path: path.into(), error })?;
-    let file: ElfFile64<Endianness> = ElfFile64::parse(&*data)
-        .map_err(|error| PluginError::NotALibrary { path: path.into(), what: error.to_string() })?;
-    Ok(defines(&file, symbol))
-}
-
-fn defines(file: &ElfFile64<Endianness>, name: &str) -> bool {
-    file.dynamic_symbols().any(|symbol| symbol.is_definition() && symbol.name_bytes() == Ok(name.as_bytes()))
+    /// It is a plugin of another age.
+    #[error(
+        "the plugin {} is made for another plugin interface: it exports {symbol}, and this DMTCP looks for {PLUGIN_SYMBOL}; \
+         build it against this version of dmtcp-plugin-api",
+        .path.display()
+    )]
+    OtherInterface {
+        /// The file.
+        path: PathBuf,
+        /// What it exports.
+        symbol: String,
+    },
 }
 
 /// Which interface the plugin in a file is made with.
 pub fn examine(path: &Path) -> Result<Interface, PluginError> {
-    let data = std::fs::read(path).map_err(|error| PluginError::Read { path: path.into(), error })?;
     let other = |what: String| PluginError::NotALibrary { path: path.into(), what };
-    if data.starts_with(&elf::ELFMAG) && data.get(4) == Some(&elf::ELFCLASS32) {
+    if path.is_dir() {
+        return Err(other("it is a directory".into()));
+    }
+    let data = std::fs::read(path).map_err(|error| PluginError::Read { path: path.into(), error })?;
+    if !data.starts_with(&elf::ELFMAG) {
+        return Err(other("it is no ELF file".into()));
+    }
+    if data.get(4) == Some(&elf::ELFCLASS32) {
         return Err(other("it is a 32-bit ELF file".into()));
     }
     let file: ElfFile64<Endianness> = ElfFile64::parse(&*data).map_err(|error| other(error.to_string()))?;
@@ -77,10 +82,18 @@ pub fn examine(path: &Path) -> Result<Interface, PluginError> {
     if file.kind() != ObjectKind::Dynamic {
         return Err(other("it is not a shared object".into()));
     }
-    if defines(&file, STUB) {
+    let exports: Vec<&[u8]> = file
+        .dynamic_symbols()
+        .filter(ObjectSymbol::is_definition)
+        .filter_map(|symbol| symbol.name_bytes().ok())
+        .collect();
+    if exports.contains(&PLUGIN_SYMBOL.as_bytes()) {
         Ok(Interface::Stub)
-    } else if defines(&file, C_INTERFACE) {
+    } else if exports.contains(&C_INTERFACE.as_bytes()) {
         Ok(Interface::C)
+    } else if let Some(symbol) = exports.iter().find(|name| name.starts_with(PLUGIN_SYMBOL_PREFIX.as_bytes())) {
+        let symbol = String::from_utf8_lossy(symbol).into_owned();
+        Err(PluginError::OtherInterface { path: path.into(), symbol })
     } else {
         Err(PluginError::NoInterface(path.into()))
     }

@@ -10,6 +10,13 @@ use std::sync::atomic::AtomicUsize;
 pub const ABI_VERSION: u32 = 1;
 /// Symbol under which a plugin exports its [`Plugin`].
 pub const PLUGIN_SYMBOL: &str = "dmtcp_plugin_v1";
+/// What symbols of all versions begin with.
+pub const PLUGIN_SYMBOL_PREFIX: &str = "dmtcp_plugin_v";
+/// Symbol under which a plugin exports [`EventsOf`]. It may be missing.
+pub const EVENTS_SYMBOL: &str = "dmtcp_plugin_events_v1";
+
+/// Tells which events a plugin has hooks for: fills the array with their numbers, returns how many there are.
+pub type EventsOf = unsafe extern "C" fn(into: *mut u32, room: usize) -> usize;
 
 /// One wrapped function.
 ///
@@ -78,7 +85,8 @@ pub struct Plugin {
     pub next_symbol: extern "C" fn(*const c_char, *const c_char) -> *const c_void,
     /// Called once, before any other function but stubs; offers services. Not 0: the plugin cannot work here.
     pub init: extern "C" fn(&'static CoreApi) -> i32,
-    /// Called for each event. Unknown events give 0.
+    /// Called for each event. Unknown events give 0. Not 0: a hook has failed, and the event's work is not done; the reason
+    /// went to [`CoreApi::fail`].
     pub on_event: extern "C" fn(event: u32, data: *mut c_void) -> i32,
 }
 
@@ -151,6 +159,30 @@ impl Event {
         Self::Placed,
     ];
 
+    /// What the documentation calls it.
+    pub const fn title(self) -> &'static str {
+        match self {
+            Self::Init => "INIT",
+            Self::Exit => "EXIT",
+            Self::PreExec => "PRE_EXEC",
+            Self::PostExec => "POST_EXEC",
+            Self::PthreadStart => "PTHREAD_START",
+            Self::PthreadExit => "PTHREAD_EXIT",
+            Self::PthreadReturn => "PTHREAD_RETURN",
+            Self::AtforkChild => "ATFORKCHILD",
+            Self::PreSuspend => "PRESUSPEND",
+            Self::PreCheckpoint => "PRECHECKPOINT",
+            Self::Resume => "RESUME",
+            Self::Restart => "RESTART",
+            Self::Running => "RUNNING",
+            Self::OpenFd => "OPEN_FD",
+            Self::ReopenFd => "REOPEN_FD",
+            Self::CloseFd => "CLOSE_FD",
+            Self::DupFd => "DUP_FD",
+            Self::Placed => "PLACED",
+        }
+    }
+
     /// Whether hooks run in reverse: the plugin that is outermost before a checkpoint is so after it.
     pub const fn is_reverse(self) -> bool {
         matches!(self, Self::Exit | Self::PthreadExit | Self::PthreadReturn | Self::Resume | Self::Restart)
@@ -217,7 +249,7 @@ pub struct CoreApi {
     pub mappings: extern "C" fn(callback: extern "C" fn(*mut c_void, *const MappingView), context: *mut c_void),
     /// Reports a resource that no plugin claims; one sentence.
     pub unsupported: extern "C" fn(*const u8, usize),
-    /// Gives up the checkpoint under way; one sentence.
+    /// Gives up what is under way (launch, checkpoint, restart); one sentence.
     pub fail: extern "C" fn(*const u8, usize),
     /// Id of a live thread of the application: its /proc/self/task entry shows the application's descriptors. 0: none.
     pub application_task: extern "C" fn() -> i32,
@@ -329,8 +361,6 @@ pub struct DupFd {
 
 /// Variable that tells an executed program where the descriptor of POST_EXEC is: `NUMBER:INODE`.
 pub const EXEC_STATE: &str = "DMTCP_EXEC_STATE";
-/// Symbol of the function that gives a bit for each event, by its number, that a plugin has hooks for.
-pub const EVENTS_SYMBOL: &str = "dmtcp_plugin_events_v1";
 
 /// Work on a value of the computation.
 #[repr(C)]

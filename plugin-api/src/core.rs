@@ -1,6 +1,7 @@
 //! The safe face of [`crate::abi::CoreApi`] for in-process halves.
 
 use crate::abi::{CoreApi, Event, InitPayload, MappingView};
+use crate::guard;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -68,7 +69,12 @@ static NAME: AtomicPtr<&'static str> = AtomicPtr::new(std::ptr::null_mut());
 pub fn attach(api: &'static CoreApi, plugin: &'static str, init: fn(Core) -> bool) -> bool {
     NAME.store(Box::leak(Box::new(plugin)), Ordering::Release);
     API.store(std::ptr::from_ref(api).cast_mut(), Ordering::Release);
-    init(Core { api, plugin })
+    let core = Core { api, plugin };
+    // What is wrong is said by `init`; a panic is said here.
+    guard::run(|| init(core)).unwrap_or_else(|reason| {
+        core.fail(&reason);
+        false
+    })
 }
 
 /// The core, once this plugin has been initialised.
@@ -79,7 +85,7 @@ pub fn core() -> Option<Core> {
     (!api.is_null() && !name.is_null()).then(|| unsafe { Core { api: &*api, plugin: *name } })
 }
 
-/// Runs this plugin's hooks of an event; exported by `plugin!` as `on_event`.
+/// Runs this plugin's hooks of an event; exported by `plugin!` as `on_event`. Not 0: one of them has panicked, now or before.
 pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
     let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return 0 };
     let Some(core) = core() else { return 1 };
@@ -91,21 +97,39 @@ pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
         let payload = unsafe { &*data.cast::<InitPayload>() };
         crate::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
     }
+    // A plugin that is out of order may have left something undone: there is no checkpoint with it any more.
+    if let (Event::PreSuspend, Some(reason)) = (event, guard::broken()) {
+        core.fail(&format!("a hook {reason}"));
+        return 1;
+    }
     let mut hooks: Vec<&Hook> = inventory::iter::<Hook>.into_iter().filter(|h| h.event == event).collect();
     hooks.sort_by_key(|h| h.priority);
     if event.is_reverse() {
         hooks.reverse();
     }
     for hook in hooks {
-        (hook.run)(core, data);
+        if let Err(reason) = guard::run(|| (hook.run)(core, data)) {
+            core.fail(&format!("a hook {reason}"));
+            return 1;
+        }
     }
     0
 }
 
-/// A bit for each event that this plugin has hooks for; exported by `plugin!`.
-pub fn events() -> u32 {
-    let bits = inventory::iter::<Hook>.into_iter().map(|hook| 1u32.checked_shl(hook.event as u32).unwrap_or(0));
-    bits.fold(0, |all, bit| all | bit)
+/// Numbers of the events that this plugin has hooks for, ascending: fills the array, returns how many there are. Exported
+/// by `plugin!` for whoever lists plugins.
+///
+/// # Safety
+/// `into` must have room for `room` numbers.
+pub unsafe extern "C" fn events(into: *mut u32, room: usize) -> usize {
+    let mut numbers: Vec<u32> = inventory::iter::<Hook>.into_iter().map(|hook| hook.event as u32).collect();
+    numbers.sort_unstable();
+    numbers.dedup();
+    for (index, number) in numbers.iter().take(room).enumerate() {
+        // SAFETY: `index` is below `room`.
+        unsafe { into.add(index).write(*number) };
+    }
+    numbers.len()
 }
 
 extern "C" fn collect_mapping(context: *mut c_void, view: *const MappingView) {
@@ -191,7 +215,8 @@ impl Core {
         (self.api.unsupported)(text.as_ptr(), text.len());
     }
 
-    /// Gives up the checkpoint under way.
+    /// Gives up what is under way, for a reason that the user is told: at INIT the launch, at PRESUSPEND and PRECHECKPOINT
+    /// the checkpoint, at RESTART the restart. The first reason counts.
     pub fn fail(&self, text: &str) {
         (self.api.fail)(text.as_ptr(), text.len());
     }

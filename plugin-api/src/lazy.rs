@@ -43,6 +43,60 @@ pub extern "C" fn next_symbol(symbol: *const c_char, version: *const c_char) -> 
     std::hint::black_box(found)
 }
 
+/// Assembly: calls a function with r11 as its argument, all argument registers kept (vectors: 128 bits), then jumps to its
+/// result.
+#[doc(hidden)]
+#[macro_export]
+macro_rules! resolve_and_jump {
+    ($resolve:path) => {
+        ::core::arch::naked_asm!(
+            "push rbp",
+            "mov rbp, rsp",
+            "push rdi",
+            "push rsi",
+            "push rdx",
+            "push rcx",
+            "push r8",
+            "push r9",
+            "push rax",
+            "push r10",
+            "sub rsp, 128",
+            "and rsp, -16",
+            "movups [rsp], xmm0",
+            "movups [rsp+16], xmm1",
+            "movups [rsp+32], xmm2",
+            "movups [rsp+48], xmm3",
+            "movups [rsp+64], xmm4",
+            "movups [rsp+80], xmm5",
+            "movups [rsp+96], xmm6",
+            "movups [rsp+112], xmm7",
+            "mov rdi, r11",
+            "call {resolve}",
+            "mov r11, rax",
+            "movups xmm0, [rsp]",
+            "movups xmm1, [rsp+16]",
+            "movups xmm2, [rsp+32]",
+            "movups xmm3, [rsp+48]",
+            "movups xmm4, [rsp+64]",
+            "movups xmm5, [rsp+80]",
+            "movups xmm6, [rsp+96]",
+            "movups xmm7, [rsp+112]",
+            "lea rsp, [rbp-64]",
+            "pop r10",
+            "pop rax",
+            "pop r9",
+            "pop r8",
+            "pop rcx",
+            "pop rdx",
+            "pop rsi",
+            "pop rdi",
+            "pop rbp",
+            "jmp r11",
+            resolve = sym $resolve,
+        )
+    };
+}
+
 /// Entered by a jump from a stub with the address of its [`Wrapper`] in r11: resolves, then jumps on with all argument
 /// registers as they were.
 ///
@@ -50,49 +104,5 @@ pub extern "C" fn next_symbol(symbol: *const c_char, version: *const c_char) -> 
 /// Not a function to call.
 #[unsafe(naked)]
 pub unsafe extern "C" fn lazy_stub() {
-    core::arch::naked_asm!(
-        "push rbp",
-        "mov rbp, rsp",
-        "push rdi",
-        "push rsi",
-        "push rdx",
-        "push rcx",
-        "push r8",
-        "push r9",
-        "push rax",
-        "push r10",
-        "sub rsp, 128",
-        "and rsp, -16",
-        "movups [rsp], xmm0",
-        "movups [rsp+16], xmm1",
-        "movups [rsp+32], xmm2",
-        "movups [rsp+48], xmm3",
-        "movups [rsp+64], xmm4",
-        "movups [rsp+80], xmm5",
-        "movups [rsp+96], xmm6",
-        "movups [rsp+112], xmm7",
-        "mov rdi, r11",
-        "call {resolve}",
-        "mov r11, rax",
-        "movups xmm0, [rsp]",
-        "movups xmm1, [rsp+16]",
-        "movups xmm2, [rsp+32]",
-        "movups xmm3, [rsp+48]",
-        "movups xmm4, [rsp+64]",
-        "movups xmm5, [rsp+80]",
-        "movups xmm6, [rsp+96]",
-        "movups xmm7, [rsp+112]",
-        "lea rsp, [rbp-64]",
-        "pop r10",
-        "pop rax",
-        "pop r9",
-        "pop r8",
-        "pop rcx",
-        "pop rdx",
-        "pop rsi",
-        "pop rdi",
-        "pop rbp",
-        "jmp r11",
-        resolve = sym resolve,
-    )
+    crate::resolve_and_jump!(resolve)
 }

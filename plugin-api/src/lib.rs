@@ -20,6 +20,7 @@ pub mod byte_text;
 pub mod content;
 pub mod core;
 pub mod descriptors;
+mod guard;
 pub mod kept;
 mod lazy;
 mod macros;
@@ -33,5 +34,6 @@ pub mod sys;
 #[doc(hidden)]
 pub mod private {
     pub use crate::lazy::{lazy_stub, next_symbol};
+    pub use crate::resolve_and_jump;
     pub use inventory;
 }

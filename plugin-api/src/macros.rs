@@ -122,6 +122,13 @@ macro_rules! plugin {
             on_event: $crate::core::dispatch,
         };
 
+        /// For which events it has hooks.
+        #[cfg_attr(not(test), unsafe(export_name = "dmtcp_plugin_events_v1"))]
+        pub unsafe extern "C" fn dmtcp_plugin_events(into: *mut u32, room: usize) -> usize {
+            // SAFETY: the caller's promise is the same.
+            unsafe { $crate::core::events(into, room) }
+        }
+
         const DMTCP_REQUIRED: &[&str] = &[$($requires),*];
         struct Requires([*const ::std::ffi::c_char; 1 + DMTCP_REQUIRED.len()]);
         // SAFETY: pointers to constant texts.
@@ -130,12 +137,6 @@ macro_rules! plugin {
             Requires([$(concat!($requires, "\0").as_ptr().cast(),)* ::std::ptr::null()]);
         static DMTCP_WRAPPERS: &[$crate::abi::WrapperList] =
             &[$($crate::abi::WrapperList { first: $wrappers.as_ptr(), count: $wrappers.len() }),*];
-
-        /// For which events this plugin has hooks.
-        #[cfg_attr(not(test), unsafe(no_mangle))]
-        pub extern "C" fn dmtcp_plugin_events_v1() -> u32 {
-            $crate::core::events()
-        }
 
         extern "C" fn dmtcp_plugin_init(api: &'static $crate::abi::CoreApi) -> i32 {
             let init: fn($crate::core::Core) -> bool = $init;

@@ -146,6 +146,8 @@ static API: CoreApi = CoreApi {
     name: exchange::name,
     meet: exchange::meet,
     exclude,
+    wanted,
+    happened,
 };
 
 /// Bytes that a plugin passed.
@@ -161,6 +163,16 @@ fn string(start: *const u8, length: usize) -> String {
 fn name_of(name: *const c_char) -> Vec<u8> {
     // SAFETY: the interface demands a zero-terminated name.
     unsafe { CStr::from_ptr(name) }.to_bytes().to_vec()
+}
+
+/// Whoever tests wants to know.
+extern "C" fn wanted(_: u32) -> bool {
+    true
+}
+
+/// The plugin under test is the only one there is to be told.
+extern "C" fn happened(event: u32, data: *mut c_void) {
+    dmtcp_plugin_api::core::dispatch(event, data);
 }
 
 extern "C" fn log(level: u32, _: *const u8, _: usize, text: *const u8, length: usize) {

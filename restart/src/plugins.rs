@@ -6,9 +6,10 @@
 use crate::descriptors::{Descriptors, Handle};
 use crate::forest::Member;
 use crate::host::{self, HostState};
-use abi_stable::library::{LibraryError, lib_header_from_path};
 use dmtcp_image::read::Image;
 use dmtcp_image::record;
+use dmtcp_launcher::libraries::Libraries;
+use dmtcp_launcher::plugin_library;
 use dmtcp_plugin_api::restart::{HostRef, HostTable, RestartModuleRef};
 use std::path::{Path, PathBuf};
 
@@ -157,38 +158,26 @@ impl Plugins {
     }
 }
 
-/// Where a plugin's file may be besides the place that the image names.
-fn candidates(path: &Path) -> Vec<PathBuf> {
-    let mut list = vec![path.to_path_buf()];
-    let own = std::env::current_exe().ok();
-    if let (Some(name), Some(directory)) = (path.file_name(), own.as_deref().and_then(Path::parent)) {
-        list.push(directory.join("../lib/dmtcp").join(name));
-        list.push(directory.join(name));
-    }
-    list
+/// A plugin's file: where the image says, which keeps a plugin together with its own restart half, or else the one of that
+/// name that belongs to this program.
+fn find(path: &Path) -> Option<PathBuf> {
+    let of_this_program = || {
+        let own = std::env::current_exe().ok()?;
+        Some(Libraries::find(&own).ok()?.file(path.file_name()?))
+    };
+    [Some(path.to_path_buf()), of_this_program()].into_iter().flatten().find(|path| path.is_file())
 }
 
 fn load(plugin: &record::Plugin) -> Result<RestartModuleRef, PluginError> {
     let recorded = PathBuf::from(&plugin.path);
-    let Some(path) = candidates(&recorded).into_iter().find(|path| path.is_file()) else {
+    let Some(path) = find(&recorded) else {
         return Err(PluginError::Gone { name: plugin.name.clone(), path: recorded });
     };
-    // Not `load_from_file`, which knows one library per type of module.
-    lib_header_from_path(&path)
-        .and_then(|header| header.init_root_module::<RestartModuleRef>())
-        .map_err(|error| PluginError::Unusable { name: plugin.name.clone(), reason: condense(&error), path })
-}
-
-/// One sentence's end from errors that fill a page.
-fn condense(error: &LibraryError) -> String {
-    match error {
-        LibraryError::OpenError { err, .. } => format!("cannot be loaded: {err}"),
-        LibraryError::GetSymbolError { .. } => "has no restart half: it was built without restart_half!".into(),
-        LibraryError::IncompatibleVersionNumber { expected_version, actual_version, .. } => format!(
-            "was built for plugin interface {actual_version}, this program has {expected_version}: rebuild the plugin"
-        ),
-        _ => "was built for another plugin interface: rebuild the plugin against this version".into(),
-    }
+    plugin_library::restart_half(&path).map_err(|error| PluginError::Unusable {
+        name: plugin.name.clone(),
+        path,
+        reason: error.to_string(),
+    })
 }
 
 #[cfg(test)]

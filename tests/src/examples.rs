@@ -1,5 +1,6 @@
 //! The examples as tests build and run them.
 
+use crate::library::built;
 use crate::scenario::text;
 use crate::{Scenario, wait};
 use anyhow::{Context, Result, ensure};
@@ -45,14 +46,7 @@ pub fn c_plugin(s: &Scenario, name: &str) -> Result<String> {
 
 /// An example plugin in Rust, from the build that is under test.
 pub fn rust_plugin(s: &Scenario, name: &str) -> Result<String> {
-    let built = match std::env::var_os("DMTCP_TEST_BIN") {
-        Some(directory) => PathBuf::from(directory),
-        None => std::env::current_exe()?.ancestors().nth(3).context("not in a target directory")?.join("release"),
-    };
-    let file = format!("libexample_{name}.so");
-    let path = s.path(&file);
-    fs::copy(built.join(&file), &path).with_context(|| format!("{file} was not built"))?;
-    Ok(path.display().to_string())
+    built(s, &format!("libexample_{name}.so"))
 }
 
 /// Launches a program other than the case's.

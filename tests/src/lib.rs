@@ -19,6 +19,7 @@ pub mod coordinator;
 pub mod evidence;
 pub mod examples;
 pub mod identity;
+pub mod library;
 pub mod parsers;
 pub mod process;
 pub mod program;

@@ -103,7 +103,7 @@ pub fn frames(bytes: &[u8]) {
 
 /// The reader of the modify-env plugin's file.
 pub fn environment(bytes: &[u8]) {
-    let outer = |name: &[u8]| (name.len() % 2 == 0).then(|| name.repeat(2));
+    let outer = |name: &[u8]| name.len().is_multiple_of(2).then(|| name.repeat(2));
     if let Ok(changes) = environment_file::parse(bytes, outer) {
         assert!(changes.iter().all(|change| !change.name.is_empty() && !change.name.contains(&0)), "a name is none");
     }

@@ -177,6 +177,11 @@ impl Scenario {
         Ok(self.coordinator()?.port().to_string())
     }
 
+    /// Use the programs in another directory from now on.
+    pub fn use_tool(&mut self, directory: &Path) {
+        self.tool = directory.to_path_buf();
+    }
+
     /// A command of the tool, with the environment of the case.
     pub fn tool(&self, name: &str) -> Command {
         self.command(&self.tool.join(name).display().to_string())

@@ -67,7 +67,8 @@ fn logs_by_process(s: &mut Scenario) -> Result<()> {
 fn logs_by_component(s: &mut Scenario) -> Result<()> {
     let port = s.port()?;
     let file = s.path("all.log");
-    let table: [(&[(&str, &str)], bool, bool); 6] = [
+    type Variables<'a> = &'a [(&'a str, &'a str)];
+    let table: [(Variables, bool, bool); 6] = [
         (&[], false, false),
         (&[("DMTCP_LOG", "core=note")], true, false),
         (&[("DMTCP_LOG", "file=trace")], false, false),

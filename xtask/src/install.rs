@@ -3,30 +3,33 @@
 //! ```text
 //!   PREFIX/bin/dmtcp_*                          PREFIX/include/*.h
 //!   PREFIX/lib/dmtcp/BUILD-ID/libdmtcp*.so      PREFIX/share/man, completions: see TEXTS
+//!   PREFIX/lib/dmtcp/current -> BUILD-ID
 //!                                               PREFIX/share/dmtcp/{gdb,python}/dmtcp.py
 //! ```
 //! Each program prints its own texts, from the definition that it reads its command line by.
 //!
 //! Libraries of older builds stay: a restored process keeps running the ones in its image, and the programs that it
-//! executes must get the same.
+//! executes must get the same. A launch takes the current ones.
 
 use crate::workspace::{build_dist, products, root};
 use anyhow::{Context, Result, ensure};
 use std::fs;
-use std::os::unix::fs::PermissionsExt;
+use std::os::unix::fs::{PermissionsExt, symlink};
 use std::path::Path;
 use std::process::Command;
 
-/// Build and install below `prefix`.
-pub fn run(prefix: &Path) -> Result<String> {
-    let (programs, libraries) = products(&build_dist()?)?;
+/// Install below `prefix` what `from` holds, or else what is built for it.
+pub fn run(prefix: &Path, from: Option<&Path>) -> Result<String> {
+    let built = from.map_or_else(build_dist, |directory| Ok(directory.to_path_buf()))?;
+    let (programs, libraries) = products(&built)?;
     let core = libraries.iter().find(|x| x.ends_with("libdmtcp.so")).context("libdmtcp.so was not built")?;
-    let library_directory = prefix.join("lib/dmtcp").join(build_id(core)?);
+    let build = build_id(core)?;
+    let all = prefix.join("lib/dmtcp");
+    for library in &libraries {
+        put(library, &all.join(&build), 0o755)?;
+    }
     for program in &programs {
         put(program, &prefix.join("bin"), 0o755)?;
-    }
-    for library in &libraries {
-        put(library, &library_directory, 0o755)?;
     }
     for (from, to) in [("include", "include"), ("restart/gdb", "share/dmtcp/gdb")] {
         for file in fs::read_dir(root().join(from))?.flatten() {
@@ -37,7 +40,17 @@ pub fn run(prefix: &Path) -> Result<String> {
         put_texts(program, prefix)?;
     }
     put(&root().join("examples/python/dmtcp.py"), &prefix.join("share/dmtcp/python"), 0o644)?;
-    Ok(format!("Installed {} programs and {} libraries below {}.", programs.len(), libraries.len(), prefix.display()))
+    // Last: a launch that runs meanwhile gets the old ones, whole.
+    let scratch = all.join(".current.new");
+    let _ = fs::remove_file(&scratch);
+    symlink(&build, &scratch)?;
+    fs::rename(&scratch, all.join("current"))?;
+    Ok(format!(
+        "Installed {} programs and {} libraries (build {build}) below {}.",
+        programs.len(),
+        libraries.len(),
+        prefix.display()
+    ))
 }
 
 /// What a program prints of itself, where that goes, and what stands around the program's name there.

@@ -41,11 +41,14 @@ enum Task {
         #[arg(trailing_var_arg = true, allow_hyphen_values = true)]
         arguments: Vec<String>,
     },
-    /// Install programs, libraries, header and man pages
+    /// Install programs, libraries, header, man pages and completions
     Install {
         /// Where bin/, lib/, include/ and share/ are
         #[arg(long, default_value = "/usr/local")]
         prefix: PathBuf,
+        /// Install what was built into this directory, instead of building it
+        #[arg(long, value_name = "DIR")]
+        from: Option<PathBuf>,
     },
     /// Check that the libraries run on the oldest libc: symbol versions, and a restart in a Debian bullseye chroot
     OldestLibc,
@@ -67,7 +70,7 @@ fn main() -> ExitCode {
         Task::Demo => demo::run(),
         Task::Test { full, filter } => suite::test(full, filter.as_deref()),
         Task::Bench { arguments } => suite::bench(&arguments),
-        Task::Install { prefix } => install::run(&prefix),
+        Task::Install { prefix, from } => install::run(&prefix, from.as_deref()),
         Task::OldestLibc => oldest_libc::run(),
         Task::OtherKernel => other_kernel::run(),
         Task::Leg { share, refused } => other_kernel::leg_here(&share, refused),

@@ -27,6 +27,7 @@ pub const SAMPLE: &[Need] = &[
     ("/bin/dash", "dash"),
     ("/usr/bin/javac", "default-jdk-headless"),
     ("/usr/bin/sqlite3", "sqlite3"),
+    ("/usr/include/sqlite3.h", "libsqlite3-dev"),
     ("/usr/bin/guile", "guile-3.0"),
     ("/usr/bin/sbcl", "sbcl"),
     ("/usr/bin/ocamlopt", "ocaml-nox"),

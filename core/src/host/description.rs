@@ -31,7 +31,7 @@ pub struct Description {
     pub excluded: Vec<(u64, u64)>,
     /// One sentence each.
     pub unsupported: Vec<String>,
-    /// Why the checkpoint cannot be, if a plugin said so.
+    /// Why what is under way cannot be, if a plugin said so.
     pub failure: Option<String>,
 }
 
@@ -61,10 +61,20 @@ static CURRENT: Shared = Shared(UnsafeCell::new(Description {
 static OWNER: AtomicI32 = AtomicI32::new(0);
 static OBJECTS: AtomicU64 = AtomicU64::new(1);
 
-/// Opens a description; the calling thread becomes its owner.
-pub fn begin() {
-    OWNER.store(sys::tid(), Ordering::Release);
+/// Opens a description; the calling thread becomes its owner. False: another thread has one open.
+pub fn begin() -> bool {
+    let me = sys::tid();
+    let owner = OWNER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire);
+    let is_owner = owner.is_ok() || owner == Err(me);
     with(|d| *d = Description::default());
+    is_owner
+}
+
+/// In a fork's child: its owner may be a thread of the parent's.
+pub fn after_fork() {
+    // SAFETY: the calling thread is the only one. What the old value held is lost: it may have been half written.
+    unsafe { CURRENT.0.get().write(Description::default()) };
+    OWNER.store(0, Ordering::Release);
 }
 
 /// Closes it and hands it over.
@@ -72,6 +82,11 @@ pub fn finish() -> Description {
     let out = with(std::mem::take).unwrap_or_default();
     OWNER.store(0, Ordering::Release);
     out
+}
+
+/// Why what is under way cannot be, if a plugin said so.
+pub fn take_failure() -> Option<String> {
+    with(|d| d.failure.take()).flatten()
 }
 
 /// Works on the description; `None` for any thread but its owner.

@@ -4,7 +4,7 @@
 //! There are no events of our own threads, none inside a hook, and none in a process that is no member (a vfork's child).
 
 use crate::interface::{self, hooks};
-use crate::{config, life, threads};
+use crate::{config, life, log, threads};
 use dmtcp_plugin_api::abi::{EXEC_STATE, Event, PostExec};
 use dmtcp_plugin_api::{arena, sys};
 use std::cell::Cell;
@@ -42,7 +42,13 @@ pub extern "C" fn happened(event: u32, data: *mut c_void) {
         return;
     }
     INSIDE.set(true);
-    super::in_order(event, data, || interface::plugins::deliver(event, data));
+    let outcome = super::in_order(event, data, || {
+        interface::plugins::deliver(event, data);
+        Ok(())
+    });
+    if let Err(reason) = outcome {
+        log::tell(&reason);
+    }
     INSIDE.set(false);
 }
 

@@ -9,17 +9,17 @@
 //!
 //! A wrapper that the user has disabled is in no chain; its stub leads to the chain of the others all the same.
 
+use super::late::{self, dlsym};
 use super::{Loaded, text};
 use crate::life::{birth, exec, exec_list, exec_raw};
 use crate::{config, signal, timed};
-use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, PLUGIN_SYMBOL, Plugin, Wrapper};
+use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
 use std::ffi::{CString, c_char, c_int, c_void};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 unsafe extern "C" {
     fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
-    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 
 const UNWIRED: u32 = 0;
@@ -27,42 +27,54 @@ const WIRING: u32 = 1;
 const WIRED: u32 = 2;
 static STATE: AtomicU32 = AtomicU32::new(UNWIRED);
 
-/// The plugins that are preloaded, in the order of their priority and then of the command line.
-pub fn find_plugins() -> Vec<Loaded> {
-    let Some(config) = config::config() else { return Vec::new() };
+/// The plugins that are preloaded, in the order of their priority and then of the command line. The error is a sentence:
+/// a plugin that was asked for is not there.
+pub fn find_plugins() -> Result<Vec<Loaded>, String> {
+    let Some(config) = config::config() else { return Ok(Vec::new()) };
     let symbol = CString::new(PLUGIN_SYMBOL).unwrap_or_default();
     let events_symbol = CString::new(EVENTS_SYMBOL).unwrap_or_default();
-    // A plugin from before there were such events.
-    extern "C" fn none() -> u32 {
-        0
-    }
-    let mut found = Vec::new();
+    let mut found: Vec<Loaded> = Vec::new();
     for path in &config.plugins {
         let Ok(c_path) = CString::new(path.as_str()) else { continue };
         // SAFETY: RTLD_NOLOAD only looks for what is loaded; names are zero-terminated.
-        let (plugin, events) = unsafe {
+        let (handle, plugin, events) = unsafe {
             let handle = dlopen(c_path.as_ptr(), libc::RTLD_NOW | libc::RTLD_NOLOAD);
-            if handle.is_null() {
-                continue;
+            match handle.is_null() {
+                true => (handle, handle, handle),
+                false => (handle, dlsym(handle, symbol.as_ptr()), dlsym(handle, events_symbol.as_ptr())),
             }
-            (dlsym(handle, symbol.as_ptr()), dlsym(handle, events_symbol.as_ptr()))
         };
+        if handle.is_null() {
+            return Err(format!(
+                "the plugin {path} was not loaded: the loader has said why; look at it with ldd, or leave it out"
+            ));
+        }
         if plugin.is_null() {
+            // One with the C interface; it registers itself.
             continue;
         }
-        let events = match events.is_null() {
-            true => none as extern "C" fn() -> u32,
-            // SAFETY: what is exported under this name has this type.
-            false => unsafe { std::mem::transmute::<*mut c_void, extern "C" fn() -> u32>(events) },
-        };
+        let events = if events.is_null() { 0 } else { bits_of(events) };
         // SAFETY: what is exported under this name is a `Plugin`; version and size are checked before more is believed.
         let plugin: &'static Plugin = unsafe { &*plugin.cast() };
-        if plugin.abi == ABI_VERSION && plugin.core_size <= super::api::API.size {
-            found.push(Loaded { plugin, path, events });
+        if plugin.abi != ABI_VERSION || plugin.core_size > super::api::API.size {
+            return Err(format!("the plugin {path} is made for a newer DMTCP: build it against this one"));
         }
+        let name = text(plugin.name);
+        if let Some(other) = found.iter().find(|l| text(l.plugin.name) == name) {
+            return Err(format!("two plugins are named {name}: {} and {path}; leave one out", other.path));
+        }
+        found.push(Loaded { plugin, path, events });
     }
     found.sort_by_key(|l| l.plugin.priority);
-    found
+    Ok(found)
+}
+
+/// For which events a plugin has hooks, a bit each.
+fn bits_of(events: *mut c_void) -> u32 {
+    let mut numbers = [0u32; u32::BITS as usize];
+    // SAFETY: what is exported under this name has this type, and fills no more than there is room for.
+    let count = unsafe { std::mem::transmute::<*mut c_void, EventsOf>(events)(numbers.as_mut_ptr(), numbers.len()) };
+    numbers.iter().take(count).fold(0, |bits, number| bits | 1u32.checked_shl(*number).unwrap_or(0))
 }
 
 fn wrappers_of(plugin: &Plugin) -> Vec<&'static Wrapper> {
@@ -76,7 +88,7 @@ fn wrappers_of(plugin: &Plugin) -> Vec<&'static Wrapper> {
     out
 }
 
-/// The definition of a symbol that the application would have had without us.
+/// The definition of a symbol that the application would have had without us; 0: none yet.
 fn real(wrapper: &Wrapper) -> usize {
     // The last of our objects in the search order sees past all of us.
     let last = config::config()
@@ -95,15 +107,6 @@ enum Place {
     Plugin,
     /// Behind all plugins: it does what the function does, and calls others instead.
     Last,
-    /// Nowhere: the user has disabled it.
-    Nowhere,
-}
-
-/// Where a plugin's wrapper stands.
-fn place(loaded: &Loaded, wrapper: &Wrapper) -> Place {
-    let Some(config) = config::config().filter(|c| !c.disabled_wrappers.is_empty()) else { return Place::Plugin };
-    let name = format!("{}:{}", text(loaded.plugin.name), text(wrapper.symbol));
-    if config.disabled_wrappers.contains(&name) { Place::Nowhere } else { Place::Plugin }
 }
 
 #[allow(clippy::disallowed_methods, reason = "the constructor runs it, or the first call through a stub")]
@@ -123,6 +126,41 @@ extern "C" fn missing() -> ! {
     unsafe { libc::abort() }
 }
 
+/// A wrapper on its way into a chain.
+struct Candidate {
+    wrapper: &'static Wrapper,
+    place: Place,
+    priority: i32,
+    is_off: bool,
+}
+
+impl Candidate {
+    fn key(&self) -> (&'static str, Place, i32, i32) {
+        (text(self.wrapper.symbol), self.place, self.wrapper.priority, self.priority)
+    }
+}
+
+/// All wrappers, symbol by symbol, each chain in its order.
+fn candidates() -> Vec<Candidate> {
+    let mut all = Vec::new();
+    let Some(config) = config::config() else { return all };
+    let ours = |place| move |w: &&'static Wrapper| Candidate { wrapper: w, place, priority: 0, is_off: false };
+    all.extend(signal::WRAPPERS.iter().map(ours(Place::Outermost)));
+    for loaded in super::plugins() {
+        let (plugin, priority) = (text(loaded.plugin.name), loaded.plugin.priority);
+        all.extend(wrappers_of(loaded.plugin).into_iter().map(|wrapper| {
+            let symbol = text(wrapper.symbol);
+            let is_off = config.disabled_wrappers.iter().any(|w| w.split_once(':') == Some((plugin, symbol)));
+            Candidate { wrapper, place: Place::Plugin, priority, is_off }
+        }));
+    }
+    let last = [timed::WRAPPERS, birth::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS].concat();
+    all.extend(last.iter().map(ours(Place::Last)));
+    // Stable: the order of the command line decides among equals.
+    all.sort_by(|a, b| a.key().cmp(&b.key()));
+    all
+}
+
 /// Wires all wrappers, once it can be known which. Idempotent; who comes before that, and another thread that comes
 /// meanwhile, goes to the real functions.
 #[unsafe(no_mangle)]
@@ -133,40 +171,36 @@ pub extern "C" fn dmtcp_core_wire() {
     if STATE.compare_exchange(UNWIRED, WIRING, Ordering::AcqRel, Ordering::Acquire).is_err() {
         return;
     }
-    let mut all: Vec<(&'static Wrapper, Place, i32)> = Vec::new();
-    if config::config().is_some() {
-        all.extend(signal::WRAPPERS.iter().map(|w| (*w, Place::Outermost, 0)));
-        for loaded in super::plugins() {
-            let wrappers = wrappers_of(loaded.plugin).into_iter();
-            all.extend(wrappers.map(|w| (w, place(loaded, w), loaded.plugin.priority)));
-        }
-        all.extend(
-            [timed::WRAPPERS, birth::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS]
-                .concat()
-                .into_iter()
-                .map(|w| (w, Place::Last, 0)),
-        );
-    }
-    // Stable: the order of the command line decides among equals.
-    all.sort_by(|a, b| {
-        let key = |w: &(&Wrapper, Place, i32)| (text(w.0.symbol), w.1, w.0.priority, w.2);
-        key(a).cmp(&key(b))
+    let all = candidates();
+    let groups: Vec<&[Candidate]> = all.chunk_by(|a, b| text(a.wrapper.symbol) == text(b.wrapper.symbol)).collect();
+    let chains = groups.iter().map(|group| {
+        // The last one calls the function, and says which version of it.
+        let last = group.iter().rev().find(|c| !c.is_off).or(group.first()).map(|c| c.wrapper);
+        last.map(|last| late::Chain {
+            last,
+            wrappers: group.iter().map(|c| c.wrapper).collect(),
+            real: AtomicUsize::new(real(last)),
+            active: group.iter().any(|c| !c.is_off),
+        })
     });
-    for chain in all.chunk_by(|a, b| text(a.0.symbol) == text(b.0.symbol)) {
-        let mut next = match real(chain[0].0) {
-            0 => missing as *const () as usize,
+    let chains: Vec<late::Chain> = chains.flatten().collect();
+    let reals: Vec<usize> = chains.iter().map(|chain| chain.real.load(Ordering::Relaxed)).collect();
+    late::set_chains(chains);
+    for (index, (group, real)) in groups.iter().zip(reals).enumerate() {
+        let mut next = match real {
+            0 => late::stand_in(index).unwrap_or(missing as *const () as usize),
             address => address,
         };
-        for (wrapper, place, _) in chain.iter().rev() {
-            wrapper.next.store(next, Ordering::Release);
+        for candidate in group.iter().rev() {
+            candidate.wrapper.next.store(next, Ordering::Release);
             // One that stands in for libc's function does so for libc's only: a C plugin or another library behind us
             // that has a version of its own is to be called.
-            if *place != Place::Nowhere && (*place != Place::Last || is_in_libc(next)) {
-                next = wrapper.function as usize;
+            if !candidate.is_off && (candidate.place != Place::Last || is_in_libc(next)) {
+                next = candidate.wrapper.function as usize;
             }
         }
-        for (wrapper, _, _) in chain {
-            wrapper.slot.store(next, Ordering::Release);
+        for candidate in *group {
+            candidate.wrapper.slot.store(next, Ordering::Release);
         }
     }
     STATE.store(WIRED, Ordering::Release);

@@ -5,8 +5,9 @@
 //! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
 
 use super::{hooks, regions, text};
-use crate::host::{description, happened};
-use crate::{life, log};
+use crate::host::happened;
+use crate::host::late::pass_dlsym;
+use crate::life;
 use dmtcp_plugin_api::abi::Event;
 use std::cell::UnsafeCell;
 use std::ffi::{c_char, c_int, c_void};
@@ -27,7 +28,6 @@ unsafe extern "C" {
         parent: Option<extern "C" fn()>,
         child: Option<extern "C" fn()>,
     ) -> c_int;
-    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
 }
 const RTLD_NEXT: *mut c_void = usize::MAX as *mut c_void;
 
@@ -68,6 +68,9 @@ pub extern "C" fn dmtcp_register_plugin(descriptor: Descriptor) {
             String::from_utf8_lossy(API_VERSION)
         ));
     }
+    if let Some(known) = registered().iter().flatten().find(|known| name(known) == name(&descriptor)) {
+        life::fail(&format!("two plugins with the C interface are named {}: leave one out", name(known)));
+    }
     let count = COUNT.load(Ordering::Acquire);
     if count == ROOM {
         life::fail(&format!("plugin {} is one too many: there is room for {ROOM} C plugins", name(&descriptor)));
@@ -89,14 +92,14 @@ fn registered() -> &'static [Option<Descriptor>] {
 /// Whether there are C plugins.
 pub fn are_there() -> bool {
     // SAFETY: the name is zero-terminated.
-    unsafe { !dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()).is_null() }
+    unsafe { !pass_dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()).is_null() }
 }
 
 /// Lets the C plugins register, starts the thread for their hooks, and delivers INIT. The process has joined.
 pub fn load() -> Result<(), String> {
     // SAFETY: what is exported under this name has this type by the interface.
     unsafe {
-        let first = std::hint::black_box(dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()));
+        let first = std::hint::black_box(pass_dlsym(RTLD_NEXT, c"dmtcp_initialize_plugin".as_ptr()));
         if first.is_null() {
             return Ok(());
         }
@@ -148,11 +151,14 @@ fn deliver_number(event: c_int, reverse: bool, data: *mut c_void) {
 }
 
 /// Sees to it that the hooks of an event run.
-pub fn event(event: Event) {
-    let outcome = match event {
+pub fn event(event: Event) -> Result<(), String> {
+    match event {
         // INIT and those of a fork are delivered at other moments, when the process has joined; the last is not for C.
-        Event::Init | Event::AtforkChild | Event::Placed => return,
-        Event::Exit => return deliver(event, std::ptr::null_mut()),
+        Event::Init | Event::AtforkChild | Event::Placed => Ok(()),
+        Event::Exit => {
+            deliver(event, std::ptr::null_mut());
+            Ok(())
+        }
         Event::PreCheckpoint => {
             super::settings::describe();
             let outcome = hooks::run(event).and_then(|()| hooks::park());
@@ -162,11 +168,5 @@ pub fn event(event: Event) {
             outcome
         }
         _ => hooks::run(event),
-    };
-    let Err(reason) = outcome else { return };
-    if event == Event::PreCheckpoint {
-        description::with(|d| d.failure.get_or_insert(reason).len());
-    } else {
-        log::tell(&reason);
     }
 }

@@ -9,8 +9,9 @@
 
 use crate::capture::maps;
 use crate::host::description;
+use crate::host::late::pass_dlsym;
 use std::cell::UnsafeCell;
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CString, c_char, c_int};
 use std::sync::atomic::{AtomicUsize, Ordering};
 
 /// `ProcMapsArea`.
@@ -27,10 +28,6 @@ pub struct Area {
 
 type Hook = extern "C" fn(*mut Area) -> c_int;
 
-unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
-}
-
 /// Address of the plugin's function, 0: there is none.
 static HOOK: AtomicUsize = AtomicUsize::new(0);
 
@@ -43,7 +40,7 @@ static ANSWERS: Answers = Answers(UnsafeCell::new(Vec::new()));
 /// Looks whether any library defines the function. While the program starts: later the loader may be in use.
 pub fn find_hook() {
     // SAFETY: a null handle asks for the first definition in the order of the libraries.
-    let found = unsafe { dlsym(std::ptr::null_mut(), c"dmtcp_skip_memory_region_ckpting".as_ptr()) };
+    let found = unsafe { pass_dlsym(std::ptr::null_mut(), c"dmtcp_skip_memory_region_ckpting".as_ptr()) };
     HOOK.store(found as usize, Ordering::Release);
 }
 

@@ -5,10 +5,10 @@
 //! them is the next C plugin's wrapper or the real function, never a stub that would start the chain again. Without a
 //! version libc gives the default one.
 
+use crate::host::late::pass_dlsym;
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
 
 unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
     fn dlvsym(handle: *mut c_void, symbol: *const c_char, version: *const c_char) -> *mut c_void;
     fn dlopen(path: *const c_char, flags: c_int) -> *mut c_void;
     fn dl_iterate_phdr(
@@ -24,7 +24,7 @@ unsafe extern "C" {
 #[unsafe(naked)]
 #[unsafe(no_mangle)]
 pub unsafe extern "C" fn dmtcp_dlsym(_handle: *mut c_void, _symbol: *const c_char) -> *mut c_void {
-    core::arch::naked_asm!("jmp qword ptr [rip + {function}@GOTPCREL]", function = sym dlsym)
+    core::arch::naked_asm!("jmp {function}", function = sym pass_dlsym)
 }
 
 /// dlvsym(3) as if the caller had called it.
@@ -75,7 +75,7 @@ fn search(library: *const c_char, symbol: *const c_char) -> Option<(*mut c_void,
         dl_iterate_phdr(look, (&raw mut search).cast());
         let null = std::ptr::null_mut();
         let handle = search.found.as_ref().map_or(null, |n| dlopen(n.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD));
-        if handle.is_null() { null } else { dlsym(handle, symbol) }
+        if handle.is_null() { null } else { pass_dlsym(handle, symbol) }
     };
     let base = search.base;
     drop(search);

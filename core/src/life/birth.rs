@@ -51,7 +51,8 @@ pub extern "C" fn in_child() {
     HAS_FORKED.store(false, Ordering::Relaxed);
     LEAVING.set(false);
     crate::ARENAS.after_fork();
-    crate::host::event(Event::AtforkChild, std::ptr::null_mut());
+    crate::host::description::after_fork();
+    crate::host::event_or_tell(Event::AtforkChild);
     MEMBER.store(0, Ordering::Release);
     super::exec::after_fork();
     super::errand::after_fork();

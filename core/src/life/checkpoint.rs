@@ -47,7 +47,12 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     interface::news::asked();
     worker.underway = generation;
     log::note(&format!("generation {generation} is asked for"));
-    worker.event(Event::PreSuspend);
+    description::begin();
+    if let Err(reason) = worker.event(Event::PreSuspend) {
+        give_up(worker, generation, reason);
+        go_on(worker, false);
+        return Outcome::Resumed;
+    }
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     if let Err(reason) = interface::hold::close(worker, generation) {
         go_on(worker, false);
@@ -107,7 +112,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         // The others are told afterwards, or know; nobody comes to a barrier any more.
         worker.underway = 0;
     }
-    worker.event(Event::Resume);
+    worker.event_or_tell(Event::Resume);
     let written = passed.is_ok();
     // One that is to stand still again does so when the generation is decided on: until then it has something to do.
     let stands_still = worker.continued;
@@ -116,7 +121,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     }
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
     if !stands_still {
-        worker.event(Event::Running);
+        worker.event_or_tell(Event::Running);
     }
     worker.underway = 0;
     let synced = passed.and_then(|(file, message, child)| {
@@ -159,7 +164,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     if stands_still {
         worker.await_decision(generation);
         go_on(worker, written);
-        worker.event(Event::Running);
+        worker.event_or_tell(Event::Running);
     }
     Outcome::Resumed
 }
@@ -209,7 +214,7 @@ fn describe_and_write(
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     description::begin();
     description::with(|d| d.unsupported = outside);
-    worker.event(Event::PreCheckpoint);
+    let outcome = worker.event(Event::PreCheckpoint);
     let mut described = description::finish();
     if let Some(directory) = interface::files::directory() {
         worker.checkpoint_dir = directory.to_string_lossy().into_owned();
@@ -219,9 +224,7 @@ fn describe_and_write(
     let directory = format!("{}/.dmtcp-{computation}/{generation}", worker.checkpoint_dir);
     let path = format!("{directory}/{name}");
     let fail = |reason: String| (reason, path.clone());
-    if let Some(reason) = described.failure.take() {
-        return Err(fail(reason));
-    }
+    outcome.map_err(&fail)?;
     threads::save_thread(
         // SAFETY: the slot is this thread's own.
         unsafe { worker.slot.saved() },

@@ -48,10 +48,11 @@ pub type Reply = Result<Option<Answer>, String>;
 static LENT: AtomicPtr<Worker> = AtomicPtr::new(std::ptr::null_mut());
 
 /// Lets what runs meanwhile on this thread have errands.
-pub fn lend(worker: &mut Worker, run: impl FnOnce()) {
+pub fn lend<R>(worker: &mut Worker, run: impl FnOnce() -> R) -> R {
     LENT.store(worker, Ordering::Release);
-    run();
+    let result = run();
     LENT.store(std::ptr::null_mut(), Ordering::Release);
+    result
 }
 
 /// Checkpoint thread: does an errand.

@@ -23,12 +23,13 @@ pub mod restore;
 pub mod worker;
 mod writing;
 
+use crate::host::late::pass_dlsym;
 use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::env as names;
-use std::ffi::{c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 
 /// Bytes of the checkpoint thread's stack, its thread control block included, but for the thread-local variables of the
@@ -58,7 +59,6 @@ pub fn libc_rseq_offset() -> Option<i64> {
 }
 
 unsafe extern "C" {
-    fn dlsym(handle: *mut c_void, symbol: *const c_char) -> *mut c_void;
     fn pthread_atfork(
         prepare: Option<extern "C" fn()>,
         parent: Option<extern "C" fn()>,
@@ -91,7 +91,7 @@ fn obstacle() -> Option<&'static str> {
         );
     }
     // SAFETY: looks up a constant name.
-    let sanitized = unsafe { !dlsym(std::ptr::null_mut(), c"__tsan_init".as_ptr()).is_null() };
+    let sanitized = unsafe { !pass_dlsym(std::ptr::null_mut(), c"__tsan_init".as_ptr()).is_null() };
     sanitized.then_some(
         "this program is built with ThreadSanitizer, which cannot be restarted: build it without -fsanitize=thread",
     )
@@ -104,7 +104,7 @@ static DESTRUCTOR: extern "C" fn() = destructor;
 
 extern "C" fn destructor() {
     if is_member() {
-        host::event(Event::Exit, std::ptr::null_mut());
+        host::event_or_tell(Event::Exit);
         birth::see_off();
     }
 }
@@ -140,8 +140,8 @@ pub fn exit(code: i32) -> ! {
 fn begin(config: &'static config::Config) -> Result<(), String> {
     // SAFETY: libc exports these with these types or not at all.
     unsafe {
-        let offset = dlsym(std::ptr::null_mut(), c"__rseq_offset".as_ptr()).cast::<isize>();
-        let size = dlsym(std::ptr::null_mut(), c"__rseq_size".as_ptr()).cast::<u32>();
+        let offset = pass_dlsym(std::ptr::null_mut(), c"__rseq_offset".as_ptr()).cast::<isize>();
+        let size = pass_dlsym(std::ptr::null_mut(), c"__rseq_size".as_ptr()).cast::<u32>();
         if !offset.is_null() && !size.is_null() && *size > 0 {
             RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
         }

@@ -153,7 +153,8 @@ pub fn rejoin(worker: &mut Worker) {
 fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     super::MEMBER.store(sys::pid(), Ordering::Release);
     signal::set_mask(super::CHECKPOINT_THREAD_MASK);
-    host::event(Event::Placed, std::ptr::null_mut());
+    host::description::begin();
+    host::event(Event::Placed)?;
     descriptors::separate()?;
     let info = take_handoff()?;
     pause::at(4);
@@ -184,7 +185,8 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     super::refusal::begin()?;
     worker.underway = generation;
     pause::at(5);
-    worker.event(Event::Restart);
+    worker.event(Event::Restart)?;
+    host::description::finish();
     pause::at(6);
     log::note("plugins have restored what is theirs");
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
@@ -194,7 +196,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     interface::news::restarted();
     interface::hold::open();
     threads::release();
-    worker.event(Event::Running);
+    worker.event_or_tell(Event::Running);
     worker.underway = 0;
     Ok(())
 }

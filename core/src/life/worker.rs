@@ -230,8 +230,13 @@ impl Worker {
     }
 
     /// Runs the hooks of an event; they may have errands.
-    pub fn event(&mut self, event: Event) {
-        errand::lend(self, || host::event(event, std::ptr::null_mut()));
+    pub fn event(&mut self, event: Event) -> Result<(), String> {
+        errand::lend(self, || host::event(event))
+    }
+
+    /// As [`Worker::event`]; where nothing can be given up, the user is told.
+    pub fn event_or_tell(&mut self, event: Event) {
+        errand::lend(self, || host::event_or_tell(event));
     }
 
     /// Waits until all have come to a barrier. The error says why the generation is not to be.

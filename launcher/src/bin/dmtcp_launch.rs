@@ -14,7 +14,7 @@ start!(run);
 fn run() -> i32 {
     let flags: LaunchFlags = failure::parse_arguments(failure::code());
     if flags.list_plugins {
-        return match launch::list_plugins() {
+        return match launch::list_plugins(&flags) {
             Ok(text) => {
                 say::out_at_once(text);
                 0

@@ -4,10 +4,10 @@
 //! grows is [`super::HostTable`].
 
 use super::{Host, HostRef, RestartHalf};
+use abi_stable::StableAbi;
 use abi_stable::library::RootModule;
 use abi_stable::sabi_types::VersionStrings;
 use abi_stable::std_types::{RResult, RStr, RString, RVec};
-use abi_stable::{StableAbi, package_version_strings};
 
 /// The functions of a restart half.
 #[repr(C)]
@@ -32,39 +32,51 @@ impl RootModule for RestartModuleRef {
     abi_stable::declare_root_module_statics! {RestartModuleRef}
     const BASE_NAME: &'static str = "dmtcp_plugin";
     const NAME: &'static str = "dmtcp_plugin";
-    const VERSION_STRINGS: VersionStrings = package_version_strings!();
+    // Of the table, not of this package: a plugin built with any release stays loadable.
+    const VERSION_STRINGS: VersionStrings = VersionStrings::new("1.0.0");
 }
 
-/// Functions of the shape that [`RestartModule`] wants, made from a [`RestartHalf`]. Used by `restart_half!`.
+/// Functions of the shape that [`RestartModule`] wants, made from a [`RestartHalf`]. Used by `restart_half!`. A panic in a
+/// restart half is one of its errors.
 pub mod adapter {
     use super::{Host, HostRef, RResult, RString, RVec, RestartHalf};
+    use crate::guard;
+
+    fn text(outcome: Result<String, String>) -> RString {
+        outcome.unwrap_or_else(|reason| reason).into()
+    }
+
+    fn nothing(outcome: Result<Result<(), String>, String>) -> RResult<(), RString> {
+        outcome.and_then(|result| result).map_err(RString::from).into()
+    }
 
     /// Adapts [`RestartHalf::check`].
     pub extern "C" fn check<H: RestartHalf + Default>(host: HostRef) -> RVec<RString> {
         // SAFETY: the program passes a table that outlives the call.
         let host = unsafe { Host::from_ref(host) };
-        H::default().check(&host).into_iter().map(RString::from).collect()
+        let missing = guard::run(|| H::default().check(&host)).unwrap_or_else(|reason| vec![reason]);
+        missing.into_iter().map(RString::from).collect()
     }
 
     /// Adapts [`RestartHalf::create`].
     pub extern "C" fn create<H: RestartHalf + Default>(host: HostRef) -> RResult<(), RString> {
         // SAFETY: the program passes a table that outlives the call.
         let host = unsafe { Host::from_ref(host) };
-        H::default().create(&host).map_err(RString::from).into()
+        nothing(guard::run(|| H::default().create(&host)))
     }
 
     /// Adapts [`RestartHalf::place`].
     pub extern "C" fn place<H: RestartHalf + Default>(host: HostRef, index: u32) -> RResult<(), RString> {
         // SAFETY: the program passes a table that outlives the call.
         let host = unsafe { Host::from_ref(host) };
-        H::default().place(&host, index).map_err(RString::from).into()
+        nothing(guard::run(|| H::default().place(&host, index)))
     }
 
     /// Adapts [`RestartHalf::explain`].
     pub extern "C" fn explain<H: RestartHalf + Default>(host: HostRef, index: u32) -> RString {
         // SAFETY: the program passes a table that outlives the call.
         let host = unsafe { Host::from_ref(host) };
-        H::default().explain(&host, index).into()
+        text(guard::run(|| H::default().explain(&host, index)))
     }
 }
 
