@@ -6,6 +6,7 @@
 //! | [`threads`] | stopping the application's threads, their state, letting them go |
 //! | [`capture`] | the process's memory and registers as an image |
 //! | [`host`] | plugins: wiring of wrappers, events, sections, claims, services |
+//! | [`ids`] | what the application calls a task whose id has changed |
 //! | [`interface`] | the original's C interface, for programs and C plugins |
 //! | [`signal`] | the checkpoint signal, hidden from the application |
 //! | [`timed`] | deadlines of relative waits that a checkpoint interrupts |
@@ -17,6 +18,7 @@
 mod capture;
 mod config;
 mod host;
+mod ids;
 mod interface;
 mod life;
 mod log;

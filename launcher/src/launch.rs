@@ -156,6 +156,10 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     if std::env::var_os("DMTCP_DISABLE_PAGEMAP_SCAN").is_some_and(|value| !value.is_empty() && value != "0") {
         add_to_list(&mut environment, env::FORBID, &["pagemap_scan".into()]);
     }
+    // A launch inside a computation whose ids are translated finds its table there.
+    if environment.get(env::IDS).is_none() {
+        environment.set(env::IDS, env::NO_IDS);
+    }
     environment.set(env::COMPRESS, compression.to_string());
     environment.set(env::GZIP, if compression == Method::None { "0" } else { "1" });
     for (given, name, value) in [

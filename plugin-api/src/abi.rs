@@ -287,6 +287,9 @@ pub struct CoreApi {
     pub wanted: extern "C" fn(event: u32) -> bool,
     /// Tells all plugins that ask for it of an event, with its payload.
     pub happened: extern "C" fn(event: u32, data: *mut c_void),
+    /// After a restart: the process and each of its tasks, the checkpoint thread among them, by the id that the image has
+    /// and the id that it has now. Fills the array, returns how many there are.
+    pub tasks: extern "C" fn(into: *mut [i32; 2], room: usize) -> usize,
 }
 
 /// Payload of PRE_EXEC. Hooks may change the entries of both lists and add some; the name has PATH_MAX bytes.

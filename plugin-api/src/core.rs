@@ -265,6 +265,14 @@ impl Core {
         out
     }
 
+    /// After a restart: the process and each of its tasks, by the id that the image has and the id that it has now.
+    pub fn tasks(&self) -> Vec<[i32; 2]> {
+        let mut out = vec![[0; 2]; (self.api.tasks)(std::ptr::null_mut(), 0)];
+        let count = (self.api.tasks)(out.as_mut_ptr(), out.len());
+        out.truncate(count);
+        out
+    }
+
     /// A variable in the environment of dmtcp_restart; `None`: not set there, or this is no restart.
     pub fn restart_environment(&self, name: &CStr) -> Option<Vec<u8>> {
         read_text(|into, room| (self.api.restart_environment)(name.as_ptr(), into, room))

@@ -36,6 +36,12 @@ pub const ORIG_LD_PRELOAD: &str = "DMTCP_ORIG_LD_PRELOAD";
 pub const HIJACK_LIBS: &str = "DMTCP_HIJACK_LIBS";
 /// `warn` or `fail`: what a checkpoint does when it meets a resource that no plugin claims.
 pub const ON_UNSUPPORTED: &str = "DMTCP_ON_UNSUPPORTED";
+/// Name of the table by which ids are translated; always of the same length, so that a restart can write it in place.
+pub const IDS: &str = "DMTCP_IDS";
+/// The value of [`IDS`] that says: nothing is translated.
+pub const NO_IDS: &str = "0000000000000000";
+/// `same` or `translate`: the only way in which a restart may give processes their ids back; else it finds one.
+pub const PID_RESTORE: &str = "DMTCP_PID_RESTORE";
 /// Comma-separated kernel features that must not be used, so that each fallback can be tested.
 pub const FORBID: &str = "DMTCP_FORBID";
 /// Comma-separated `PLUGIN:SYMBOL`: wrappers that are left out of their chains.
@@ -76,7 +82,7 @@ pub const ABORT_ON_FAILURE: [&str; 2] = ["DMTCP_ABORT_ON_FAILURE", "DMTCP_ABORT_
 pub const SLEEP_ON_FAILURE: &str = "DMTCP_SLEEP_ON_FAILURE";
 
 /// What goes along when a program is executed with another environment.
-pub const CARRIED: [&str; 30] = [
+pub const CARRIED: [&str; 31] = [
     COORD_HOST,
     COORD_PORT,
     COORD_KEY_FILE,
@@ -94,6 +100,7 @@ pub const CARRIED: [&str; 30] = [
     HIJACK_LIBS,
     ON_UNSUPPORTED,
     FORBID,
+    IDS,
     DISABLE_WRAPPERS,
     REFUSE_IO_URING,
     RESTART_PROGRAM,

@@ -17,7 +17,7 @@ use serde::{Deserialize, Serialize};
 /// First field of [`Handoff`].
 pub const MAGIC: u64 = u64::from_le_bytes(*b"DMTCPHND");
 /// Version of this layout; the restored core refuses another one.
-pub const VERSION: u32 = 1;
+pub const VERSION: u32 = 2;
 
 /// Lives in the stub's mapping.
 #[repr(C)]
@@ -60,6 +60,6 @@ pub struct RestartInfo {
     pub tmpdir: String,
     /// Environment of dmtcp_restart, `NAME=VALUE` each.
     pub environment: Vec<Vec<u8>>,
-    /// Whether tasks have the ids that they had (else ids are translated).
-    pub same_ids: bool,
+    /// Name of the table by which ids are translated (`plugin_api::ids`); empty: tasks have the ids that they had.
+    pub ids: String,
 }

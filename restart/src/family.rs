@@ -253,13 +253,18 @@ impl Plan<'_> {
         let node = &self.forest.nodes[link.node];
         link.report(Kind::Born, unistd::getpid().as_raw());
         link.wait(Gate::Born);
-        if let (Group::Join(group), Some(_)) = (node.group, self.ids) {
-            let group = Pid::from_raw(group);
-            if unistd::getpgrp() != group && unistd::setpgid(Pid::from_raw(0), group).is_err() {
-                let name = self.name(link.node);
-                let text = format!("dmtcp_restart: warning: {name} could not join its process group {group}\n");
-                report::write(link.restoration.plugins.stderr(), &text);
-            }
+        let known = |group| match self.ids {
+            Some(_) => Some(group),
+            None => link.restoration.translation?.real(group),
+        };
+        if let Group::Join(group) = node.group
+            && let Some(group) = known(group).map(Pid::from_raw)
+            && unistd::getpgrp() != group
+            && unistd::setpgid(Pid::from_raw(0), group).is_err()
+        {
+            let name = self.name(link.node);
+            let text = format!("dmtcp_restart: warning: {name} could not join its process group {group}\n");
+            report::write(link.restoration.plugins.stderr(), &text);
         }
         link.report(Kind::Joined, 0);
         link.wait(Gate::Joined);
@@ -337,6 +342,12 @@ impl Maker<'_> {
         let processes = forest.nodes.iter().filter(|node| matches!(node.role, Role::Process(_))).count();
         let nobody = BTreeMap::new();
         self.collect(&nobody, Kind::Born, all)?;
+        if let Some(table) = self.link.restoration.translation {
+            let known = |node: &usize| forest.nodes[*node].pid;
+            self.born
+                .iter()
+                .for_each(|(node, real)| known(node).into_iter().for_each(|id| table.set(id, real.as_raw())));
+        }
         let watched: BTreeMap<usize, OwnedFd> = self.watch();
         self.link.open(Gate::Born, all);
         self.collect(&watched, Kind::Joined, all)?;

@@ -26,6 +26,7 @@ pub struct HostState {
     paths: RefCell<Vec<Box<[u8]>>>,
     mappings: Vec<(Vec<u8>, Vec<u8>)>,
     quiet: Cell<u8>,
+    id_table: Cell<Option<u64>>,
 }
 
 /// `old:new;old:new`, as the environment has it.
@@ -86,6 +87,7 @@ impl HostState {
             paths: RefCell::default(),
             mappings,
             quiet: Cell::new(quiet),
+            id_table: Cell::new(None),
         })
     }
 
@@ -119,6 +121,11 @@ impl HostState {
         self.members.borrow().clone()
     }
 
+    /// The object that is a table of ids.
+    pub fn id_table(&self) -> Option<u64> {
+        self.id_table.get()
+    }
+
     /// The ids that were asked for.
     pub fn wanted_ids(&self, index: usize) -> Option<Vec<i32>> {
         self.wanted.borrow().get(index).cloned().flatten()
@@ -144,6 +151,7 @@ pub fn table(state: &HostState) -> HostTable {
         leaderless,
         ended_child,
         foreground,
+        id_table,
     }
 }
 
@@ -233,6 +241,10 @@ extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
     if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
         member.foreground = id;
     }
+}
+
+extern "C" fn id_table(context: *mut (), object: u64) {
+    state(context).id_table.set(Some(object));
 }
 
 extern "C" fn warn(context: *mut (), what: Text) {

@@ -258,7 +258,7 @@ impl Remote {
         let vdso = remote.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;
 
         let auxv = restoration.auxv();
-        let info = restoration.info(ids);
+        let info = restoration.info();
         let tasks = image.threads.len().max(1);
         let room = layout::room(image.regions.len() + tasks, image.extents.len(), auxv.len() + info.len());
         let start = gaps.take(Place::length_for(tasks, room), 0, dmtcp_image::PAGE);

@@ -37,5 +37,6 @@ pub mod reports;
 pub mod staging;
 pub mod stub;
 pub mod table;
+mod translation;
 pub mod vdso;
 pub mod wait;

@@ -152,6 +152,11 @@ impl Plugins {
         self.host.members()
     }
 
+    /// The object that is a table of ids.
+    pub fn id_table(&self) -> Option<u64> {
+        self.host.id_table()
+    }
+
     /// The ids that a plugin wants for a process: pid first.
     pub fn wanted_ids(&self, index: usize) -> Option<Vec<i32>> {
         self.host.wanted_ids(index)

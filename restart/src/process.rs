@@ -24,6 +24,7 @@ use crate::vdso;
 use dmtcp_image::read::Image;
 use dmtcp_image::record::Thread;
 use dmtcp_launcher::failure;
+use dmtcp_plugin_api::ids::Table;
 use dmtcp_protocol::handoff::{self, RestartInfo};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
 use nix::unistd;
@@ -56,6 +57,8 @@ pub struct Restoration<'a> {
     pub drop_capabilities: bool,
     /// Where it waits for a debugger.
     pub pause: Pause,
+    /// By what ids are translated, if they are.
+    pub translation: Option<Table>,
 }
 
 /// A process that has its ids and nothing else yet.
@@ -139,9 +142,8 @@ impl Restoration<'_> {
     }
 
     /// What the restored core is told, as it stands in memory.
-    pub fn info(&self, ids: Option<&[i32]>) -> Vec<u8> {
-        let info = RestartInfo { same_ids: ids.is_some(), ..self.info.clone() };
-        postcard::to_allocvec(&info).unwrap_or_default()
+    pub fn info(&self) -> Vec<u8> {
+        postcard::to_allocvec(&self.info).unwrap_or_default()
     }
 
     /// The slot of the first thread; none if that had ended.
@@ -171,7 +173,7 @@ impl Restoration<'_> {
         let maps = gaps::current().map_err(ProcessError::Maps)?;
         let future = image.regions.iter().map(|r| r.start..r.end);
         let mut gaps = Gaps::new(maps.iter().map(gaps::with_stack_room), future);
-        let info = self.info(ids);
+        let info = self.info();
         let stub = self.map_stub(&mut gaps, info.len() + self.auxv().len()).map_err(ProcessError::Stub)?;
         for (index, thread) in self.others().enumerate() {
             stub.add_task(index + 1, thread.slot, Self::id_of(thread, ids)).map_err(ProcessError::Task)?;

@@ -4,7 +4,7 @@ use crate::checks::{self, Doubt};
 use crate::clock;
 use crate::descriptors;
 use crate::family::{self, Ids};
-use crate::forest;
+use crate::forest::{self, Forest};
 use crate::hostfile::{self, HostfileError};
 use crate::images::{self, SelectError, Selection};
 use crate::namespace::{self, NamespaceError};
@@ -13,6 +13,7 @@ use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
 use crate::progress::Progress;
+use crate::translation::{PidRestore, Translation, TranslationError};
 use crate::wait::{self, Ended, Roots, Waited};
 use dmtcp_image::read::Image;
 use dmtcp_launcher::client::{ANSWER, ClientError, Connection};
@@ -65,7 +66,9 @@ pub enum Failure {
     #[error("cannot wait for signals: {0}")]
     Signals(nix::Error),
     /// No process with its ids, and no namespace wanted.
-    #[error("{0}; stop what has them, or allow a pid namespace with --pid-namespace auto")]
+    #[error(
+        "{0}; stop what has them, allow a pid namespace with --pid-namespace auto, or translation (unset DMTCP_PID_RESTORE)"
+    )]
     Ids(SpawnError),
     /// No process.
     #[error(transparent)]
@@ -73,6 +76,12 @@ pub enum Failure {
     /// No namespace.
     #[error(transparent)]
     Namespace(NamespaceError),
+    /// No table for translated ids.
+    #[error(transparent)]
+    Translation(TranslationError),
+    /// DMTCP_PID_RESTORE says something else.
+    #[error("DMTCP_PID_RESTORE={0}: it may be same or translate")]
+    PidRestore(String),
     /// The hosts that are asked for cannot be used.
     #[error(transparent)]
     Hostfile(#[from] HostfileError),
@@ -83,6 +92,17 @@ fn lines<E: std::fmt::Display>(errors: &[E]) -> String {
 }
 
 impl Failure {
+    /// Whether processes with other ids could still be made.
+    fn is_about_ids(&self) -> bool {
+        matches!(
+            self,
+            Self::Ids(_)
+                | Self::Namespace(
+                    NamespaceError::Refused(_) | NamespaceError::Map(_) | NamespaceError::Spawn(SpawnError::Ids(_))
+                )
+        )
+    }
+
     /// Whether the process that failed has already told the user.
     pub fn is_told(&self) -> bool {
         matches!(self, Self::Spawn(SpawnError::Said) | Self::Namespace(NamespaceError::Spawn(SpawnError::Said)))
@@ -149,14 +169,17 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         shift: clock::shift(plugins.images().iter().map(|image| &image.identity), options.clock),
         drop_capabilities: false,
         pause,
+        translation: None,
     };
-    let mut waited = start(&mut restoration, options.pid_namespace)?;
+    let (mut waited, table) = start(&mut restoration, options.pid_namespace)?;
     if let Some(pid) = waited.first() {
         pause.attach_to(pid);
     }
     plugins.descriptors().close_all_but(&[]);
     watch(connection, quiet);
-    Ok(wait::until_end(&mut waited, &signals, terminal.as_ref().map(AsFd::as_fd)))
+    let ended = wait::until_end(&mut waited, &signals, terminal.as_ref().map(AsFd::as_fd));
+    drop(table);
+    Ok(ended)
 }
 
 fn verify(images: &[Image]) -> Result<(), Failure> {
@@ -215,7 +238,7 @@ fn announce(
         environment: std::env::vars_os()
             .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
             .collect(),
-        same_ids: false,
+        ids: String::new(),
     };
     Ok((connection, info))
 }
@@ -249,18 +272,54 @@ fn foreground_terminal() -> Option<OwnedFd> {
     })
 }
 
-/// Makes the processes: with their ids here, else in a namespace; without wanted ids, as ids come.
-fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<Waited, Failure> {
+/// Makes the processes: with their ids here, else in a namespace, else with other ids that are translated; without wanted
+/// ids, as ids come.
+fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<(Waited, Option<Translation>), Failure> {
     let members = restoration.plugins.members();
     let forest = forest::plan(&members);
     let ids: Option<Ids> = (0..members.len()).map(|index| restoration.plugins.wanted_ids(index)).collect();
+    let only = PidRestore::of_environment().map_err(Failure::PidRestore)?;
+    if only != Some(PidRestore::Translate) {
+        match start_with(restoration, &forest, ids.as_ref(), namespace) {
+            Ok(waited) => {
+                if let Some(object) = restoration.plugins.id_table() {
+                    Translation::discard(restoration.plugins.descriptors(), object);
+                }
+                return Ok((waited, None));
+            }
+            Err(failure) if only.is_some() || !failure.is_about_ids() || namespace == PidNamespace::Force => {
+                return Err(failure);
+            }
+            Err(_) => {}
+        }
+    }
+    let table = match restoration.plugins.id_table() {
+        Some(object) if ids.is_some() => {
+            Some(Translation::begin(restoration.plugins.descriptors(), object).map_err(Failure::Translation)?)
+        }
+        _ => None,
+    };
+    restoration.drop_capabilities = false;
+    restoration.translation = table.as_ref().map(Translation::table);
+    restoration.info.ids = restoration.translation.map(|table| table.name()).unwrap_or_default();
+    let pids = family::make(restoration, &forest, None).map_err(Failure::Spawn)?;
+    Ok((Waited::Processes(Roots::new(pids)), table))
+}
+
+/// Makes the processes with these ids, here or in a namespace.
+fn start_with(
+    restoration: &mut Restoration<'_>,
+    forest: &Forest,
+    ids: Option<&Ids>,
+    namespace: PidNamespace,
+) -> Result<Waited, Failure> {
     let in_namespace = |restoration: &mut Restoration<'_>| {
-        namespace::start(restoration, &forest, ids.as_ref()).map(Waited::Namespace).map_err(Failure::Namespace)
+        namespace::start(restoration, forest, ids).map(Waited::Namespace).map_err(Failure::Namespace)
     };
     if namespace == PidNamespace::Force {
         return in_namespace(restoration);
     }
-    match family::make(restoration, &forest, ids.as_ref()) {
+    match family::make(restoration, forest, ids) {
         Ok(pids) => Ok(Waited::Processes(Roots::new(pids))),
         Err(SpawnError::Ids(_)) if namespace == PidNamespace::Auto => in_namespace(restoration),
         Err(error @ SpawnError::Ids(_)) => Err(Failure::Ids(error)),

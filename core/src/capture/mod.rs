@@ -210,18 +210,18 @@ pub fn plan(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Re
 fn thread_records(parked: &[&'static Slot], checkpoint: &'static Slot) -> Vec<Thread> {
     const ENDED: u32 = 2;
     let mut out = Vec::with_capacity(parked.len() + 2);
-    let pid = sys::pid();
-    if parked.first().is_none_or(|s| s.tid() != pid) {
+    let pid = threads::known_process();
+    if parked.first().is_none_or(|s| s.known() != pid) {
         out.push(Thread { tid: pid, role: ENDED, slot: 0, name: [0; 16] });
     }
     for slot in parked {
         // SAFETY: the thread is parked.
         let name = unsafe { slot.saved() }.name;
-        out.push(Thread { tid: slot.tid(), role: 0, slot: slot.address(), name });
+        out.push(Thread { tid: slot.known(), role: 0, slot: slot.address(), name });
     }
     // SAFETY: the calling thread is the checkpoint thread, whose slot this is.
     let name = unsafe { checkpoint.saved() }.name;
-    out.push(Thread { tid: checkpoint.tid(), role: 1, slot: checkpoint.address(), name });
+    out.push(Thread { tid: checkpoint.known(), role: 1, slot: checkpoint.address(), name });
     out
 }
 

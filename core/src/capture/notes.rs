@@ -4,7 +4,7 @@
 use super::cpu;
 use super::maps::Mapping;
 use crate::threads::slot::Slot;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::proc_files;
 use libc::*;
 
 const CORE: &[u8] = b"CORE\0";
@@ -59,7 +59,7 @@ fn prstatus(slot: &Slot) -> Vec<u8> {
         selector(16),
     ];
     let mut out = vec![0u8; 336];
-    out[32..36].copy_from_slice(&slot.tid().to_le_bytes());
+    out[32..36].copy_from_slice(&slot.known().to_le_bytes());
     for (i, register) in registers.into_iter().enumerate() {
         out[112 + i * 8..120 + i * 8].copy_from_slice(&register.to_le_bytes());
     }
@@ -99,7 +99,7 @@ pub fn process(mappings: &[Mapping], parked: &[&'static Slot], out: &mut Vec<Not
     // struct elf_prpsinfo: 136 bytes; pid at 24, fname[16] at 40, psargs[80] at 56.
     let mut info = vec![0u8; 136];
     info[1] = b'R';
-    info[24..28].copy_from_slice(&sys::pid().to_le_bytes());
+    info[24..28].copy_from_slice(&crate::threads::known_process().to_le_bytes());
     if let Some(first) = parked.first() {
         // SAFETY: the thread is parked.
         info[40..56].copy_from_slice(&unsafe { first.saved() }.name);

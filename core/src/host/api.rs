@@ -34,6 +34,7 @@ pub static API: CoreApi = CoreApi {
     exclude,
     wanted: happened::wanted,
     happened: happened::happened,
+    tasks,
 };
 
 /// Bytes that a plugin passed.
@@ -128,6 +129,15 @@ fn fill(ids: &[i32], into: *mut i32, room: usize) -> usize {
 
 extern "C" fn list_threads(into: *mut i32, room: usize) -> usize {
     fill(&threads::parked_tids(), into, room)
+}
+
+extern "C" fn tasks(into: *mut [i32; 2], room: usize) -> usize {
+    let tasks = threads::known();
+    for (i, pair) in tasks.iter().take(room).enumerate() {
+        // SAFETY: `i` is below `room`, the number of elements that the caller has.
+        unsafe { into.add(i).write(*pair) };
+    }
+    tasks.len()
 }
 
 extern "C" fn neighbours(into: *mut i32, room: usize) -> usize {

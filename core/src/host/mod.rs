@@ -5,7 +5,7 @@ pub mod description;
 pub mod exchange;
 pub mod happened;
 pub mod late;
-mod services;
+pub mod services;
 pub mod wiring;
 
 use crate::interface;

@@ -14,7 +14,8 @@
 
 use super::{locks, plugins};
 use crate::life::errand::{self, Errand, Reply};
-use crate::{config, threads};
+use crate::threads::slot::State;
+use crate::{config, ids, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
 use std::ffi::c_void;
@@ -28,6 +29,8 @@ const LIBC_SIGNALS: u64 = 1 << 31 | 1 << 32;
 
 /// The thread; 0: there is none.
 static THREAD: AtomicI32 = AtomicI32::new(0);
+/// Its id in the image.
+static KNOWN: AtomicI32 = AtomicI32::new(0);
 /// How long taking the locks may take, in nanoseconds, until a stopped thread is thought to hold one; each stop more gives
 /// as much more.
 const LOCKS_LIMIT: u64 = 1_000_000;
@@ -107,6 +110,20 @@ fn finish(bits: u32) {
 
 fn bit(event: Event) -> u32 {
     1 << event as u32
+}
+
+/// Notes the thread's id in the image.
+pub fn note_known() {
+    KNOWN.store(ids::to_virtual(THREAD.load(Ordering::Acquire)), Ordering::Release);
+}
+
+/// After a restart: the thread may have another id.
+pub fn returned() {
+    let known = KNOWN.load(Ordering::Acquire);
+    let now = threads::slot::all().find(|s| s.state() == State::Parked && s.known() == known);
+    if let Some(slot) = now.filter(|_| THREAD.load(Ordering::Acquire) != 0) {
+        THREAD.store(slot.tid(), Ordering::Release);
+    }
 }
 
 /// Whether the calling thread is the one for hooks.

@@ -4,7 +4,9 @@
 //! restarts; they fill the first two fields. What programs do with ids works: they are unique, comparable and printable.
 
 use super::{application, files, news};
+use crate::ids;
 use crate::life::{checkpoint, link};
+use dmtcp_plugin_api::sys;
 use libc::in_addr;
 use std::ffi::{c_char, c_int};
 
@@ -29,7 +31,8 @@ fn id(number: u128, pid: i32, generation: u32) -> UniqueId {
 /// This process.
 #[unsafe(no_mangle)]
 pub extern "C" fn dmtcp_get_uniquepid() -> UniqueId {
-    news::standing().map_or_else(UniqueId::default, |s| id(s.process, dmtcp_plugin_api::sys::pid(), generation()))
+    let pid = ids::to_virtual(sys::pid());
+    news::standing().map_or_else(UniqueId::default, |s| id(s.process, pid, generation()))
 }
 
 /// The computation.

@@ -15,7 +15,7 @@ use super::worker::{Worker, host_name, program};
 use super::writing::{self, Child, Writing};
 use crate::capture::{self, Facts, OwnMemory};
 use crate::host::{self, description};
-use crate::{config, interface, log, threads};
+use crate::{config, ids, interface, log, threads};
 use dmtcp_image::record::{Identity, Plugin};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::{arena, proc_files, sys};
@@ -230,6 +230,8 @@ fn describe_and_write(
         unsafe { worker.slot.saved() },
     );
     restore::note_process_state();
+    threads::note_known(worker.slot);
+    interface::hooks::note_known();
     let own = OwnMemory { stack: worker.stack, buffer: worker.buffer };
     let facts = Facts {
         identity: serde_json::to_vec(&identity(worker, generation, &name)).unwrap_or_default(),
@@ -341,6 +343,7 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
     let tail = status.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &status[at + 1..]);
     let tail = String::from_utf8_lossy(tail).into_owned();
     let numbers: Vec<i32> = tail.split_ascii_whitespace().skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
+    let family = |at: usize| numbers.get(at).map_or(0, |real| ids::to_virtual(*real));
     let arguments = proc_files::read_file("/proc/thread-self/../../cmdline").unwrap_or_default();
     // SAFETY: the calls take no arguments.
     let id = |number: i64| unsafe { sys::call(number as i32, [0; 6]) }.unwrap_or(0) as u32;
@@ -352,10 +355,10 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
         process: format!("{:032x}", worker.process),
         host: host_name(),
         kernel: String::from_utf8_lossy(release.trim_ascii()).into_owned(),
-        pid: sys::pid(),
-        ppid: numbers.first().copied().unwrap_or(0),
-        pgid: numbers.get(1).copied().unwrap_or(0),
-        sid: numbers.get(2).copied().unwrap_or(0),
+        pid: threads::known_process(),
+        ppid: family(0),
+        pgid: family(1),
+        sid: family(2),
         uid: id(libc::SYS_geteuid),
         gid: id(libc::SYS_getegid),
         program: program(),

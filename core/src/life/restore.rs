@@ -120,9 +120,10 @@ fn take_handoff() -> Result<&'static RestartInfo, String> {
     let info: RestartInfo =
         postcard::from_bytes(bytes).map_err(|_| "what dmtcp_restart hands over does not decode".to_owned())?;
     let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let returned = || threads::RETURNED.load(Ordering::Acquire) >= handoff.tasks;
     // SAFETY: the counter is changed by other tasks, atomically, as long as the mapping is there.
     let left = unsafe { AtomicU32::from_ptr((&raw mut (*pointer).left).cast()) };
-    while left.load(Ordering::Acquire) < handoff.tasks {
+    while left.load(Ordering::Acquire) < handoff.tasks || !returned() {
         if sys::clock(libc::CLOCK_MONOTONIC) - start > LEAVE_LIMIT {
             return Err("not all threads have come back".into());
         }
@@ -159,6 +160,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     let info = take_handoff()?;
     pause::at(4);
     marks::put_back();
+    interface::hooks::returned();
     worker.buffer = make_buffer()?;
     super::alone::set(false);
     worker.host = info.coord_host.clone();
@@ -174,6 +176,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
         (env::CHECKPOINT_DIR, worker.checkpoint_dir.clone()),
         (env::TMPDIR, info.tmpdir.clone()),
         (env::NO_COORDINATOR, "0".into()),
+        (env::IDS, if info.ids.is_empty() { env::NO_IDS.into() } else { info.ids.clone() }),
     ]);
     let generation = info.generation;
     worker.generation = generation;
@@ -186,6 +189,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     worker.underway = generation;
     pause::at(5);
     worker.event(Event::Restart)?;
+    threads::renew_ids();
     host::description::finish();
     pause::at(6);
     log::note("plugins have restored what is theirs");

@@ -4,7 +4,7 @@ use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
 use super::{alone, birth, descriptors, errand, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
-use crate::{config, host, interface, log};
+use crate::{config, host, ids, interface, log};
 use dmtcp_image::codec::Method;
 use dmtcp_image::{PAGE, write};
 use dmtcp_plugin_api::abi::Event;
@@ -170,7 +170,7 @@ impl Worker {
         let mut link = Link::open(&self.host, self.port, &self.key).map_err(NotJoined::Alone)?;
         let pid = sys::pid();
         let join = Join {
-            virtual_pid: pid,
+            virtual_pid: ids::to_virtual(pid),
             real_pid: pid,
             program: program(),
             host: host_name(),

@@ -3,9 +3,9 @@
 //! Runs on a thread that may hold any lock, may have no valid thread pointer (raw clones, restart) and a tiny stack: raw
 //! system calls only, no thread-local storage, no allocation, no panic; on the slot's stack from the first call on.
 
-use super::rewind;
 use super::slot::{self, FRAME, Order, Role, STACK_TOP, Saved, Slot, State};
-use super::{EPOCH, PARKED};
+use super::{EPOCH, PARKED, RETURNED};
+use super::{rewind, robust};
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::handoff::Handoff;
@@ -286,6 +286,10 @@ pub fn enter_task_address() -> u64 {
 extern "C" fn restored(slot: &'static Slot) -> ! {
     // SAFETY: nobody else uses the slot: this task is its thread now.
     let saved = unsafe { slot.saved() };
+    let former = slot.tid();
+    slot.set_tid(sys::tid());
+    robust::rewrite(saved.robust_head, former, slot.tid());
+    RETURNED.fetch_add(1, Ordering::AcqRel);
     // SAFETY: each call gets the values that the kernel reported for this thread; the memory they name is back.
     unsafe {
         let call = |number: i64, a: [usize; 4]| {

@@ -11,8 +11,10 @@
 //! restart, it leaves the same way, through the frame.
 
 mod handler;
+mod named;
 mod pending;
 mod rewind;
+mod robust;
 pub mod slot;
 pub mod spawn;
 pub mod stop;
@@ -22,9 +24,10 @@ pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
 };
 
+use crate::ids;
 use dmtcp_plugin_api::sys;
 use slot::{Order, Role, Slot, State};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
 /// Counts releases: a parked thread waits while it has the value that it had at the stop.
 pub static EPOCH: AtomicU32 = AtomicU32::new(0);
@@ -88,6 +91,37 @@ pub fn parked() -> Vec<&'static Slot> {
 /// Tids of parked threads.
 pub fn parked_tids() -> Vec<i32> {
     parked().iter().map(|s| s.tid()).collect()
+}
+
+/// The process's id in the image.
+static KNOWN: AtomicI32 = AtomicI32::new(0);
+/// Counts tasks that have come back since the image was taken, and have noted their ids.
+pub static RETURNED: AtomicU32 = AtomicU32::new(0);
+
+/// Notes the ids that the image has of the process and of its threads, which are parked, and of the checkpoint thread.
+pub fn note_known(checkpoint: &Slot) {
+    RETURNED.store(0, Ordering::Release);
+    KNOWN.store(ids::to_virtual(sys::pid()), Ordering::Relaxed);
+    for slot in parked().into_iter().chain([checkpoint]) {
+        slot.set_known(ids::to_virtual(slot.tid()));
+    }
+    parked().into_iter().for_each(named::note);
+}
+
+/// After a restart, when all ids are known: those that parked threads carry with them become the new ones.
+pub fn renew_ids() {
+    parked().into_iter().for_each(named::renew);
+}
+
+/// Id of the process in the image.
+pub fn known_process() -> i32 {
+    KNOWN.load(Ordering::Relaxed)
+}
+
+/// After a restart: the process and its threads, by their ids in the image and those that they have now.
+pub fn known() -> Vec<[i32; 2]> {
+    let tasks = slot::all().filter(|s| s.state() == State::Parked).map(|s| [s.known(), s.tid()]);
+    [[known_process(), sys::pid()]].into_iter().chain(tasks).collect()
 }
 
 /// A live thread of the application: parked if there is one, else any but the calling one. 0: none.

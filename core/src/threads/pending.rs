@@ -9,6 +9,7 @@
 //! Runs inside the handler of the checkpoint signal, with all signals blocked: when the thread parks, and once more when
 //! all processes have stopped, since those that stopped later may have signalled those that stopped first.
 
+use crate::ids;
 use dmtcp_plugin_api::{proc_files, sys};
 
 /// A `siginfo_t`, as 16 words.
@@ -24,6 +25,8 @@ const KERNEL_SET: usize = 8;
 const OWNER: usize = 15;
 /// In [`OWNER`]: the process's.
 const PROCESS: u64 = 1;
+/// In [`OWNER`], from this bit on: what the application calls the sender; 0: nobody that it could know.
+const SENDER: u32 = 32;
 
 /// Signals taken out of the kernel's queues, in order.
 #[repr(C)]
@@ -71,6 +74,13 @@ pub fn has_news(tid: i32, ours: u64) -> bool {
     let (own, shared) = sets_in(&text).unwrap_or_default();
     let shared = if tid == sys::pid() { shared } else { 0 };
     (own | shared) & !ours != 0
+}
+
+/// The process that a signal came from, if it says so: sent by kill(2) and its like, or the end of a child.
+fn sender_of(info: &Info) -> Option<i32> {
+    let (number, code) = (info[0] as i32, info[1] as i32);
+    let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
+    (sent || number == libc::SIGCHLD && code > 0).then_some(info[2] as i32).filter(|sender| *sender > 0)
 }
 
 fn pending_set() -> u64 {
@@ -146,6 +156,26 @@ impl Pending {
         }
     }
 
+    /// Notes what the application calls the senders.
+    pub fn note_senders(&mut self) {
+        for index in 0..self.count {
+            let Some(info) = self.place(index as usize) else { break };
+            let sender = sender_of(info).map_or(0, ids::to_virtual);
+            info[OWNER] = info[OWNER] & PROCESS | u64::from(sender.unsigned_abs()) << SENDER;
+        }
+    }
+
+    /// After a restart: the senders have other ids.
+    pub fn renew_senders(&mut self) {
+        for index in 0..self.count {
+            let Some(info) = self.place(index as usize) else { break };
+            if sender_of(info).is_some() {
+                let sender = ids::to_real((info[OWNER] >> SENDER) as i32);
+                info[2] = info[2] & !u64::from(u32::MAX) | u64::from(sender.unsigned_abs());
+            }
+        }
+    }
+
     /// Whether there are some of the process's.
     pub fn has_shared(&self) -> bool {
         self.shared > 0
@@ -160,7 +190,7 @@ impl Pending {
         let (pid, tid) = (sys::pid() as usize, sys::tid() as usize);
         for index in 0..self.count {
             let Some(info) = self.place(index as usize) else { break };
-            let shared = std::mem::take(&mut info[OWNER]) == PROCESS;
+            let shared = std::mem::take(&mut info[OWNER]) & PROCESS != 0;
             let number = (info[0] & 0x7f) as usize;
             let info = info.as_ptr() as usize;
             // SAFETY: the siginfo came from the kernel.

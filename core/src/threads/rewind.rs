@@ -12,7 +12,7 @@
 //! Decided anew when the thread goes on: if by then a signal is pending that the application handles, -EINTR stays, since
 //! `pause` and its like would otherwise miss the wake-up that they wait for.
 
-use super::slot::Sample;
+use super::slot::{Sample, Saved};
 use crate::timed;
 use dmtcp_plugin_api::sys;
 use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP};
@@ -52,6 +52,20 @@ pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
         -1
     };
     if NEVER.contains(&number) { -1 } else { number }
+}
+
+/// The call that the thread will be in again when it goes on: ours to enter again, or one that the kernel has rewound.
+pub fn call_under_way(frame: &libc::ucontext_t, saved: &Saved) -> Option<i64> {
+    if saved.rewind >= 0 {
+        return Some(saved.rewind);
+    }
+    let (pc, number) = (register(frame, REG_RIP), register(frame, REG_RAX) as i64);
+    if saved.sample.number != number || saved.sample.pc != pc + 2 || saved.sample.sp != register(frame, REG_RSP) {
+        return None;
+    }
+    // SAFETY: the thread is about to execute what stands there, so it is mapped; byte by byte, for nothing is aligned.
+    let at = |n: u64| unsafe { ((pc + n) as *const u8).read_volatile() };
+    ([at(0), at(1)] == SYSCALL_INSTRUCTION).then_some(number)
 }
 
 /// Whether a signal is pending that will run a handler as soon as the thread goes on.

@@ -103,6 +103,8 @@ pub struct Saved {
     pub no_new_privileges: i32,
     /// The call that is to be entered again when the thread goes on; -1: none.
     pub rewind: i64,
+    /// What the application calls the child whose id is in a register of that call; 0: nobody in particular.
+    pub carries: i32,
     /// The call that it was in.
     pub sample: Sample,
     /// Value of `EPOCH` at the stop.
@@ -120,6 +122,8 @@ pub struct Slot {
     pub stack_top: u64,
     next: AtomicPtr<Slot>,
     tid: AtomicI32,
+    /// The thread's id in the image.
+    known: AtomicI32,
     state: AtomicU32,
     role: AtomicU32,
     order: AtomicU32,
@@ -197,6 +201,21 @@ impl Slot {
     /// The thread.
     pub fn tid(&self) -> i32 {
         self.tid.load(Ordering::Relaxed)
+    }
+
+    /// A restart has given the thread another id.
+    pub fn set_tid(&self, tid: i32) {
+        self.tid.store(tid, Ordering::Relaxed);
+    }
+
+    /// The thread's id in the image.
+    pub fn known(&self) -> i32 {
+        self.known.load(Ordering::Relaxed)
+    }
+
+    /// Notes it.
+    pub fn set_known(&self, id: i32) {
+        self.known.store(id, Ordering::Relaxed);
     }
 
     /// Where the thread is in the stop.

@@ -112,6 +112,8 @@ pub struct HostTable {
     pub ended_child: extern "C" fn(*mut (), u32, EndedChild),
     /// The group with this id was in the foreground of the process' terminal.
     pub foreground: extern "C" fn(*mut (), u32, i32),
+    /// This object is an empty table of ids ([`crate::ids`]), which the program fills if ids are to be translated.
+    pub id_table: extern "C" fn(*mut (), u64),
 }
 
 /// A pointer to a [`HostTable`] in the shape that the layout check of `abi_stable` accepts.
@@ -219,6 +221,12 @@ impl Host<'_> {
     /// Says that the group with this id was in the foreground of the process' controlling terminal.
     pub fn foreground(&self, index: u32, id: i32) {
         (self.table.foreground)(self.table.context, index, id);
+    }
+
+    /// Says that this object, which was provided, is an empty table of ids ([`crate::ids`]): the program takes it into use
+    /// if the processes cannot have the ids that they had.
+    pub fn id_table(&self, object: u64) {
+        (self.table.id_table)(self.table.context, object);
     }
 
     /// Tells the user something that does not keep the restart from working.

@@ -36,6 +36,7 @@ fn is_file(mapping: &Mapping) -> bool {
         && mapping.name.starts_with(b"/")
         && !mapping.name.starts_with(b"/SYSV")
         && !mapping.name.starts_with(b"/anon_hugepage")
+        && !mapping.name.starts_with(dmtcp_plugin_api::ids::PREFIX.as_bytes())
         && !WITHOUT_FILE.contains(&mapping.name.as_slice())
 }
 

@@ -121,7 +121,7 @@ fn look(core: Core, group: Group) -> Result<Description, String> {
 fn offer_one(core: Core, d: &Description, claimers: &[&'static Claimer]) -> Result<Option<String>, String> {
     let entry = &d.group.entry;
     let copy = core.copy_descriptor(entry.number).map_err(|e| cannot_copy(entry, e))?;
-    signals::look(entry.number, copy.number(), d.flags);
+    signals::look(core, entry.number, copy.number(), d.flags);
     let offered = Descriptor {
         object: d.object,
         number: entry.number,

@@ -5,7 +5,7 @@
 
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::round::Round;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{ids, sys};
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
@@ -34,8 +34,13 @@ pub fn begin_round() {
     drop(NOTIFIED.take());
 }
 
+/// An owner with another id; a group's is negative where its kind does not say so.
+fn translate(owner: Owner, with: impl Fn(i32) -> i32) -> Owner {
+    Owner { id: if owner.id < 0 { -with(-owner.id) } else { with(owner.id) }, ..owner }
+}
+
 /// Looks at one description through a copy.
-pub fn look(number: i32, copy: i32, flags: i32) {
+pub fn look(core: Core, number: i32, copy: i32, flags: i32) {
     let mut owner = Owner::default();
     // Descriptors opened with O_PATH know none of this.
     if sys::fcntl_value(copy, F_GETOWN_EX, &mut owner).is_err() {
@@ -44,6 +49,7 @@ pub fn look(number: i32, copy: i32, flags: i32) {
     let signal = sys::fcntl(copy, F_GETSIG, 0).unwrap_or(0) as i32;
     let asynchronous = flags & libc::O_ASYNC != 0;
     if owner.id != 0 || signal != 0 || asynchronous {
+        let owner = translate(owner, |id| ids::to_virtual(core, id));
         NOTIFIED.with(|n| n.push(Notified { number, owner, signal, asynchronous }));
     }
 }
@@ -53,6 +59,7 @@ pub fn restore(core: Core) {
     for mut notified in NOTIFIED.take() {
         let restored = core.copy_descriptor(notified.number).and_then(|copy| {
             let fd = copy.number();
+            notified.owner = translate(notified.owner, |id| ids::to_real(core, id));
             if notified.owner.id != 0 {
                 sys::fcntl_value(fd, F_SETOWN_EX, &mut notified.owner)?;
             }

@@ -50,11 +50,8 @@ fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, i32)> {
     (child > 0).then_some((child, status))
 }
 
-/// The ended children of the calling process, oldest first.
-pub fn ended() -> Result<Vec<Ended>, i32> {
-    if look(libc::P_ALL, 0).is_none() {
-        return Ok(Vec::new());
-    }
+/// The children of the calling process.
+pub fn children() -> Result<Vec<i32>, i32> {
     let mut children = Vec::new();
     for task in proc_files::numbers_in("/proc/thread-self/..")? {
         // A task may end meanwhile; its children are another's then.
@@ -63,8 +60,16 @@ pub fn ended() -> Result<Vec<Ended>, i32> {
                 .extend(String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse::<i32>().ok()));
         }
     }
+    Ok(children)
+}
+
+/// The ended children of the calling process, oldest first.
+pub fn ended() -> Result<Vec<Ended>, i32> {
+    if look(libc::P_ALL, 0).is_none() {
+        return Ok(Vec::new());
+    }
     let mut ended = Vec::new();
-    for child in children {
+    for child in children()? {
         let Some((pid, status)) = look(libc::P_PID, child) else { continue };
         let stat = proc_files::read_file(&format!("/proc/{pid}/stat"))?;
         let [_, pgid, sid] = family(&stat).ok_or(libc::EPROTO)?;

@@ -1,7 +1,24 @@
 //! Plugin `pid-virt`: the ids of the process and its threads, and what becomes of its family.
 //!
-//! So far the ids that the application knows are the kernel's: a restart asks for the same ones. Nothing is translated,
-//! nothing is wrapped.
+//! The ids that a program knows are virtual; in the first run they are the kernel's, and nothing is translated. A restart
+//! asks for the same ones. Where it cannot have them, all processes get others, and from then on, for as long as they run
+//! and for all that they fork and execute, this plugin's wrappers put real ids into calls and virtual ones into results:
+//!
+//! | module | owns |
+//! |---|---|
+//! | [`table`] | the table that all processes share: since when, who notes what, how it outlives an exec |
+//! | [`tcb`] | the word in which libc keeps a thread's id: it holds the virtual one |
+//! | [`own`] | who am I; signals, groups, sessions, terminals, descriptors' owners, scheduling |
+//! | [`threads`] | libc's functions that read another thread's word; new threads |
+//! | [`children`] | fork, vfork, spawn and all that waits |
+//! | [`clocks`] | clocks of processor time and timers on them |
+//! | [`call`] | syscall(3) |
+//! | [`paths`] | names in /proc that hold an id |
+//! | [`signals`] | senders of signals |
+//!
+//! An id that names nobody of the computation gives ESRCH, never a stranger: who else lives here cannot be told from who
+//! was remembered. What is not seen are system calls that a program makes past libc, and what it reads about itself in
+//! /proc; `docs/limitations.md` lists it.
 
 #![cfg_attr(
     test,
@@ -10,13 +27,23 @@
 
 #[cfg(test)]
 mod both_halves;
+mod call;
+mod children;
+mod clocks;
 mod family;
+mod own;
+mod paths;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
+mod signals;
 mod state;
+mod table;
+mod tcb;
+mod threads;
+mod translate;
 
-use dmtcp_plugin_api::core::Core;
-use dmtcp_plugin_api::{hook, plugin, proc_files, restart_half, sys};
+use dmtcp_plugin_api::core::{Core, Level};
+use dmtcp_plugin_api::{hook, ids, plugin, proc_files, restart_half, sys};
 use state::Ids;
 
 /// The name that sections and messages carry.
@@ -24,22 +51,44 @@ const NAME: &str = "pid-virt";
 
 plugin! {
     name: "pid-virt",
-    priority: -300,
+    priority: 300,
     requires: [],
-    wrappers: [],
-    init: |_| true,
+    wrappers: [
+        own::WRAPPERS, children::WRAPPERS, children::VFORK_WRAPPERS, threads::WRAPPERS, clocks::WRAPPERS, call::WRAPPERS,
+        paths::WRAPPERS, signals::WRAPPERS,
+    ],
+    init: init,
 }
 
+fn init(core: Core) -> bool {
+    tcb::locate();
+    table::attach();
+    core.offer_service(ids::SERVICE, &table::TRANSLATOR)
+}
+
+hook!(Init, signals::note_checkpoint_signal);
+hook!(AtforkChild, table::note_child);
 hook!(PreCheckpoint, describe);
+hook!(Resume, table::give_back);
+hook!(Placed, table::take_up);
+hook!(Restart, priority: 1, table::note_tasks);
+hook!(Restart, signals::take_places);
 
 fn describe(core: Core) {
-    match look() {
-        Ok(ids) => core.json(Ids::SECTION, &ids),
-        Err(sentence) => core.fail(&sentence),
+    let mut ids = match look() {
+        Ok(ids) => ids,
+        Err(sentence) => return core.fail(&sentence),
+    };
+    table::note_children(family::children().unwrap_or_default());
+    let object = core.new_object();
+    match table::claim(core, object) {
+        Ok(()) => ids.table = object,
+        Err(error) => core.log(Level::Warning, &format!("no room for a table of ids: error {error}")),
     }
+    core.json(Ids::SECTION, &ids);
 }
 
-/// The ids of the calling process. The error is a sentence.
+/// The ids of the calling process, as the program knows them. The error is a sentence.
 fn look() -> Result<Ids, String> {
     let unreadable = |e| format!("the ids of the process cannot be read from /proc: error {e}");
     let stat = proc_files::read_file("/proc/thread-self/../../stat").map_err(unreadable)?;
@@ -47,10 +96,9 @@ fn look() -> Result<Ids, String> {
     let mut tids = proc_files::numbers_in("/proc/thread-self/..").map_err(unreadable)?;
     let pid = sys::pid();
     tids.retain(|tid| *tid != pid);
-    tids.sort_unstable();
     let ended = family::ended().map_err(|e| format!("the ended children of the process cannot be read: error {e}"))?;
     let leaderless = family::leaderless(pgid, sid);
-    Ok(Ids {
+    let mut ids = Ids {
         pid,
         tids,
         ppid,
@@ -60,7 +108,11 @@ fn look() -> Result<Ids, String> {
         ended,
         leaderless,
         foreground: state::foreground(&stat),
-    })
+        table: 0,
+    };
+    ids.show(|real| (table::TRANSLATOR.to_virtual)(real));
+    ids.tids.sort_unstable();
+    Ok(ids)
 }
 
 restart_half!("pid-virt", restart::Half);

@@ -1,7 +1,11 @@
 //! The restart half: asks for the ids that the process had, and for the part of its family that has no image.
 
 use crate::state::{Ended, Ids};
+use dmtcp_plugin_api::ids;
 use dmtcp_plugin_api::restart::{EndedChild, Host, RestartHalf};
+use std::fs::File;
+use std::hash::{BuildHasher, RandomState};
+use std::os::unix::fs::OpenOptionsExt;
 
 /// The restart half.
 #[derive(Debug, Default)]
@@ -11,14 +15,30 @@ fn section(host: &Host<'_>, index: u32) -> Result<Option<Ids>, String> {
     host.json(index, Ids::SECTION).map_err(|e| format!("plugin {}: {e}", crate::NAME))
 }
 
+/// An empty table, one for all processes, under a name that says which it is.
+fn make_table() -> Result<File, String> {
+    let name = ids::name(RandomState::new().hash_one(std::process::id()).max(1));
+    let path = format!("{}{name}", ids::PREFIX);
+    let file = File::options().read(true).write(true).create_new(true).mode(0o600).open(&path);
+    let file = file.and_then(|file| file.set_len(ids::LENGTH as u64).map(|()| file));
+    file.map_err(|e| format!("cannot make {path}, by which ids can be translated: {e}; mount /dev/shm"))
+}
+
 impl RestartHalf for Half {
     fn check(&self, host: &Host<'_>) -> Vec<String> {
         (0..host.process_count()).filter_map(|index| section(host, index).err()).collect()
     }
 
     fn create(&self, host: &Host<'_>) -> Result<(), String> {
+        let mut table = None;
         for index in 0..host.process_count() {
             if let Some(ids) = section(host, index)? {
+                if ids.table != 0 {
+                    let copy = table.get_or_insert_with(make_table).as_ref().map_err(Clone::clone)?;
+                    let copy = copy.try_clone().map_err(|e| format!("cannot keep the table of ids open: {e}"))?;
+                    host.provide(ids.table, copy.into());
+                    host.id_table(ids.table);
+                }
                 host.want_ids(index, &[&[ids.pid][..], &ids.tids].concat());
                 host.foreground(index, ids.foreground);
                 for id in ids.leaderless {

@@ -26,6 +26,9 @@ pub struct Ids {
     /// The group in the foreground of the controlling terminal; 0: there is no terminal.
     #[serde(default)]
     pub foreground: i32,
+    /// Object that is mapped where a table of ids is to be; 0: there is no room for one.
+    #[serde(default)]
+    pub table: u64,
 }
 
 /// A child that has ended.
@@ -44,6 +47,15 @@ pub struct Ended {
 impl Ids {
     /// Name of the section.
     pub const SECTION: &str = "ids";
+
+    /// Replaces every id by what this says of it.
+    pub fn show(&mut self, shown: impl Fn(i32) -> i32) {
+        let Self { pid, tids, ppid, pgid, sid, ended, leaderless, foreground, users: _, table: _ } = self;
+        let of_ended = ended.iter_mut().flat_map(|child| [&mut child.pid, &mut child.pgid, &mut child.sid]);
+        for id in [pid, ppid, pgid, sid, foreground].into_iter().chain(tids).chain(leaderless).chain(of_ended) {
+            *id = if *id > 0 { shown(*id) } else { *id };
+        }
+    }
 }
 
 /// Number `index` of those that follow the state in /proc/PID/stat. The name before them may hold anything.

@@ -16,6 +16,12 @@ pub const fn of_thread(tid: i32) -> i32 {
     !tid << 3 | THREAD_CLOCK
 }
 
+/// A clock of processor time with the id in it replaced; one that names the caller, or no one, stays as it is.
+pub fn with_id(clock: i32, with: impl Fn(i32) -> i32) -> i32 {
+    let id = !(clock >> 3);
+    if clock >= 0 || id == 0 { clock } else { !with(id) << 3 | clock & 7 }
+}
+
 /// The clock that does the same without waking a machine that sleeps, which takes a privilege.
 pub fn without_wakeup(clock: i32) -> i32 {
     match clock {

@@ -35,7 +35,7 @@ mod state;
 
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::round::Round;
-use dmtcp_plugin_api::{hook, plugin, restart_half};
+use dmtcp_plugin_api::{hook, ids, plugin, restart_half};
 use state::Timers;
 
 /// The name that sections and messages carry.
@@ -57,7 +57,8 @@ hook!(PreCheckpoint, describe);
 hook!(Restart, restore);
 
 fn describe(core: Core) {
-    let timers = look::look(core);
+    let mut timers = look::look(core);
+    timers.translate(|tid| ids::to_virtual(core, tid));
     if !timers.is_empty() {
         core.json(Timers::SECTION, &timers);
     }
@@ -65,7 +66,8 @@ fn describe(core: Core) {
 }
 
 fn restore(core: Core) {
-    if let Some(timers) = TIMERS.take() {
+    if let Some(mut timers) = TIMERS.take() {
+        timers.translate(|tid| ids::to_real(core, tid));
         restore::restore(core, &timers);
     }
 }

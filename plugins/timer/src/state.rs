@@ -1,5 +1,6 @@
 //! What is noted of timers: what RESTART works from, and what `dmtcp_inspect` shows.
 
+use crate::clock;
 use serde::{Deserialize, Serialize};
 
 /// Section [`Timers::SECTION`].
@@ -20,6 +21,14 @@ impl Timers {
     /// Whether there is nothing to bring back.
     pub fn is_empty(&self) -> bool {
         self.posix.is_empty() && self.interval.is_empty()
+    }
+
+    /// Replaces the ids of threads and processes, in what is signalled and in clocks, by what this says of them.
+    pub fn translate(&mut self, with: impl Fn(i32) -> i32) {
+        for timer in &mut self.posix {
+            timer.notice.thread = timer.notice.thread.map(&with);
+            timer.clock = clock::with_id(timer.clock, &with);
+        }
     }
 }
 

@@ -1,0 +1,142 @@
+//! syscall(3): the calls that take or give ids, by their numbers. What programs call past libc is not seen.
+
+use crate::children::{wait_by_id, wait4};
+use crate::table;
+use crate::translate::{answer, made, shown, target, task};
+use dmtcp_plugin_api::ids::Table;
+use dmtcp_plugin_api::sys;
+use libc::{c_long, siginfo_t};
+
+/// What a call has to do with ids.
+enum Shape {
+    /// Nothing.
+    None,
+    /// It gives the id of the caller, or of a task that it makes.
+    Made,
+    /// It gives an id.
+    Shows,
+    /// It takes the id of a task as its first argument.
+    Takes,
+    /// It takes one and gives one.
+    Both,
+    /// It takes ids as its first two arguments.
+    TakesTwo,
+    /// It takes an id as its second argument; the first says what it names, and is this for users.
+    TakesSecond(usize),
+    /// It takes the id of a process or group.
+    Target,
+    /// wait4.
+    Wait,
+    /// waitid.
+    WaitId,
+}
+
+fn shape(number: c_long) -> Shape {
+    const USERS: usize = 2;
+    const IO_USERS: usize = 3;
+    match number {
+        libc::SYS_getpid | libc::SYS_gettid | libc::SYS_set_tid_address => Shape::Made,
+        libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => Shape::Made,
+        libc::SYS_getppid | libc::SYS_getpgrp | libc::SYS_setsid => Shape::Shows,
+        libc::SYS_getpgid | libc::SYS_getsid => Shape::Both,
+        libc::SYS_kill => Shape::Target,
+        libc::SYS_setpgid | libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo | libc::SYS_kcmp => Shape::TakesTwo,
+        libc::SYS_tkill
+        | libc::SYS_rt_sigqueueinfo
+        | libc::SYS_sched_setparam
+        | libc::SYS_sched_getparam
+        | libc::SYS_sched_setscheduler
+        | libc::SYS_sched_getscheduler
+        | libc::SYS_sched_rr_get_interval
+        | libc::SYS_sched_setaffinity
+        | libc::SYS_sched_getaffinity
+        | libc::SYS_sched_setattr
+        | libc::SYS_sched_getattr
+        | libc::SYS_prlimit64
+        | libc::SYS_pidfd_open
+        | libc::SYS_process_vm_readv
+        | libc::SYS_process_vm_writev
+        | libc::SYS_migrate_pages
+        | libc::SYS_move_pages
+        | libc::SYS_get_robust_list => Shape::Takes,
+        libc::SYS_getpriority | libc::SYS_setpriority => Shape::TakesSecond(USERS),
+        libc::SYS_ioprio_get | libc::SYS_ioprio_set => Shape::TakesSecond(IO_USERS),
+        _ => Shape::None,
+    }
+}
+
+/// A call with its ids translated; raw, since it is one that libc would have made so.
+fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: Shape) -> c_long {
+    let none = || answer(Err(libc::ESRCH)) as c_long;
+    let id = |word: usize| task(table, word as i32);
+    let make = |args: [usize; 6]| {
+        // SAFETY: the arguments are what the program passes to the system call.
+        answer(unsafe { sys::call(number as i32, args) }) as c_long
+    };
+    match shape {
+        Shape::None | Shape::Wait | Shape::WaitId => make(args),
+        Shape::Made => c_long::from(made(table, make(args) as i32)),
+        Shape::Shows => c_long::from(shown(table, make(args) as i32)),
+        Shape::Takes | Shape::Both => {
+            let Some(real) = id(args[0]) else { return none() };
+            args[0] = real as usize;
+            let result = make(args);
+            if matches!(shape, Shape::Both) { c_long::from(shown(table, result as i32)) } else { result }
+        }
+        Shape::TakesTwo => {
+            let (Some(first), Some(second)) = (id(args[0]), id(args[1])) else { return none() };
+            (args[0], args[1]) = (first as usize, second as usize);
+            make(args)
+        }
+        Shape::TakesSecond(users) if args[0] == users => make(args),
+        Shape::TakesSecond(_) => {
+            let Some(real) = id(args[1]) else { return none() };
+            args[1] = real as usize;
+            make(args)
+        }
+        Shape::Target => {
+            let Some(real) = target(table, args[0] as i32) else { return none() };
+            args[0] = real as usize;
+            make(args)
+        }
+    }
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// The calls that take or give ids. It takes up to six arguments; what is not passed is not looked at.
+    fn syscall(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize, f: usize) -> c_long {
+        let shape = match (table::current(), number) {
+            // Translation may begin while these wait.
+            (_, libc::SYS_wait4) => Shape::Wait,
+            (_, libc::SYS_waitid) => Shape::WaitId,
+            (None, _) => Shape::None,
+            (Some(_), number) => shape(number),
+        };
+        match shape {
+            Shape::None => next(number, a, b, c, d, e, f),
+            // A child that goes on with its parent's memory has no stack of its own to return on through here.
+            Shape::Made if is_shared(number, a) => next(number, a, b, c, d, e, f),
+            Shape::Wait => c_long::from(wait4::wrapper(a as i32, b as *mut i32, c as i32, d as *mut libc::rusage)),
+            Shape::WaitId => {
+                let call = |kind, id, info: *mut siginfo_t, options: i32| {
+                    next(number, kind as usize, id as usize, info as usize, options as usize, e, f) as i32
+                };
+                c_long::from(wait_by_id(a as u32, b as u32, c as *mut siginfo_t, d as i32, call))
+            }
+            shape => match table::current() {
+                Some(table) => translated(table, number, [a, b, c, d, e, f], shape),
+                None => next(number, a, b, c, d, e, f),
+            },
+        }
+    }
+}
+
+/// Whether a clone's child goes on in the caller's memory: it must return where libc lets it.
+fn is_shared(number: c_long, first: usize) -> bool {
+    match number {
+        libc::SYS_clone => first & libc::CLONE_VM as usize != 0,
+        // SAFETY: its first argument is a structure that begins with the flags.
+        libc::SYS_clone3 => unsafe { (first as *const u64).as_ref() }.is_some_and(|f| f & libc::CLONE_VM as u64 != 0),
+        _ => false,
+    }
+}

@@ -1,0 +1,236 @@
+//! Children: how they are made, and how they are waited for.
+//!
+//! A fork's child notes itself before the fork returns in its parent; a child that shares its parent's memory (vfork,
+//! posix_spawn) is noted by the parent. What has been waited for is nobody any more.
+
+use crate::table;
+use crate::translate::{fail, made, real, target};
+use dmtcp_plugin_api::abi::Wrapper;
+use dmtcp_plugin_api::ids::Table;
+use libc::{c_char, c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use std::sync::atomic::AtomicUsize;
+
+type Argv = *const *const c_char;
+
+/// Waits for a child by a call that takes and gives real ids. Translation may begin while it waits.
+fn wait_for(pid: pid_t, status: *mut c_int, call: impl FnOnce(pid_t, *mut c_int) -> pid_t) -> pid_t {
+    let pid = match table::current() {
+        None => pid,
+        Some(table) => match target(table, pid) {
+            Some(real) => real,
+            None => return fail(libc::ECHILD),
+        },
+    };
+    let restarts = table::restarts();
+    let mut own = 0;
+    let place = if status.is_null() { &raw mut own } else { status };
+    let child = call(pid, place);
+    match table::current() {
+        Some(table) if child > 0 => {
+            // SAFETY: the kernel has just written the status of a child.
+            let status = unsafe { *place };
+            gone(table, child, libc::WIFEXITED(status) || libc::WIFSIGNALED(status), restarts)
+        }
+        _ => child,
+    }
+}
+
+/// The virtual id of a child that was waited for, by a call that began when there had been so many restarts.
+fn gone(table: Table, child: pid_t, ended: bool, restarts: u32) -> pid_t {
+    let id = match table.known(child) {
+        Some(id) => id,
+        // It may have come from the kernel before the restart.
+        None if table::restarts() != restarts => table::former_child(child),
+        None => table.add(child),
+    };
+    if ended {
+        table.forget(id);
+    }
+    id
+}
+
+/// A child that a call has made. The parent may be stopped just when it has been given the real id, and go on after a
+/// restart.
+#[inline(always)]
+fn child(make: impl FnOnce() -> pid_t) -> pid_t {
+    let restarts = table::restarts();
+    let pid = make();
+    if pid > 0 { shown_child(pid, restarts) } else { pid }
+}
+
+/// The virtual id of a child that was made when there had been so many restarts.
+fn shown_child(pid: pid_t, restarts: u32) -> pid_t {
+    if table::restarts() != restarts {
+        return table::former_child(pid);
+    }
+    table::current().map_or(pid, |table| made(table, pid))
+}
+
+/// A child whose real id a call writes.
+fn written(pid: *mut pid_t, spawn: impl FnOnce(*mut pid_t) -> c_int) -> c_int {
+    let restarts = table::restarts();
+    let result = spawn(pid);
+    if result == 0 && !pid.is_null() {
+        // SAFETY: the call has just written there.
+        unsafe { pid.write(shown_child(*pid, restarts)) };
+    }
+    result
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// The child's virtual id.
+    fn fork() -> pid_t { child(next) }
+    /// The child's virtual id.
+    fn forkpty(master: *mut c_int, name: *mut c_char, terminal: *const c_void, window: *const c_void) -> pid_t {
+        child(|| next(master, name, terminal, window))
+    }
+    /// The child's virtual id.
+    fn clone(
+        function: *const c_void, stack: *mut c_void, flags: c_int, argument: *mut c_void, parent: *mut pid_t,
+        thread: *mut c_void, child_tid: *mut pid_t,
+    ) -> c_int {
+        let id = child(|| next(function, stack, flags, argument, parent, thread, child_tid));
+        if id > 0 && flags & libc::CLONE_PARENT_SETTID != 0 {
+            // SAFETY: the kernel has written the real id there.
+            unsafe { parent.write(id) };
+        }
+        id
+    }
+    /// The child's virtual id.
+    fn posix_spawn(
+        pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, argv: Argv, envp: Argv,
+    ) -> c_int { written(pid, |pid| next(pid, path, actions, attributes, argv, envp)) }
+    /// The child's virtual id.
+    fn posix_spawnp(
+        pid: *mut pid_t, file: *const c_char, actions: *const c_void, attributes: *const c_void, argv: Argv, envp: Argv,
+    ) -> c_int { written(pid, |pid| next(pid, file, actions, attributes, argv, envp)) }
+    /// Both ways.
+    fn wait(status: *mut c_int) -> pid_t { wait_for(-1, status, |_, status| next(status)) }
+    /// Both ways.
+    fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t {
+        wait_for(pid, status, |pid, status| next(pid, status, options))
+    }
+    /// Both ways.
+    fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
+        wait_for(-1, status, |_, status| next(status, options, usage))
+    }
+    /// Both ways.
+    fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
+        wait_for(pid, status, |pid, status| next(pid, status, options, usage))
+    }
+    /// Both ways.
+    fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int {
+        wait_by_id(kind, id, info, options, next)
+    }
+    /// A program that was started before a restart is waited for under its real id, which libc keeps in its stream.
+    fn pclose(stream: *mut libc::FILE) -> c_int {
+        if let Some(table) = table::current().filter(|_| !stream.is_null()) {
+            // SAFETY: a stream of popen is followed by the child's id, as it has been since glibc 2.1.
+            let id = unsafe { &mut *stream.cast::<u8>().add(STREAM_LENGTH).cast::<pid_t>() };
+            if let Some(now) = real(table, *id) {
+                *id = now;
+            }
+        }
+        next(stream)
+    }
+}
+
+/// Bytes of `struct _IO_FILE_plus`.
+const STREAM_LENGTH: usize = 0xe0;
+
+/// waitid by a call that takes and gives real ids. Translation may begin while it waits.
+pub fn wait_by_id(
+    kind: idtype_t,
+    id: id_t,
+    info: *mut siginfo_t,
+    options: c_int,
+    call: impl FnOnce(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int,
+) -> c_int {
+    let by_number = kind == libc::P_PID || kind == libc::P_PGID;
+    let id = match table::current().filter(|_| by_number) {
+        None => id,
+        Some(table) => match real(table, id as i32) {
+            Some(real) => real as id_t,
+            None => return fail(libc::ECHILD),
+        },
+    };
+    let restarts = table::restarts();
+    // SAFETY: zeros are a valid siginfo.
+    let mut own: siginfo_t = unsafe { std::mem::zeroed() };
+    let place = if info.is_null() { &raw mut own } else { info };
+    let result = call(kind, id, place, options);
+    if result == 0
+        && let Some(table) = table::current()
+    {
+        let words = place.cast::<i32>();
+        // SAFETY: the call has filled it: the code is its third word, the child's id its fifth.
+        unsafe {
+            let (code, child) = (*words.add(2), words.add(4));
+            let ended = matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
+            if *child > 0 {
+                *child = gone(table, *child, ended && options & libc::WNOWAIT == 0, restarts);
+            }
+        }
+    }
+    result
+}
+
+/// Where a vfork goes on in the parent; the high half of the second argument is of no account.
+extern "C" fn vfork_done(result: isize, restarts: u32) -> c_int {
+    if result < 0 { fail(-result as c_int) } else { shown_child(result as pid_t, restarts) }
+}
+
+static VFORK_SLOT: AtomicUsize = AtomicUsize::new(0);
+static VFORK_NEXT: AtomicUsize = AtomicUsize::new(0);
+
+/// vfork returns twice on one stack, so nothing of ours may be on it: what is needed waits in registers, as in libc's own,
+/// which is never called: a parent that a checkpoint stops comes from the call with an id that is translated behind it.
+static VFORK: Wrapper = Wrapper {
+    symbol: c"vfork".as_ptr(),
+    version: std::ptr::null(),
+    function: vfork as *const c_void,
+    stub: vfork_stub as *const c_void,
+    slot: &VFORK_SLOT,
+    next: &VFORK_NEXT,
+    priority: 0,
+    flags: 0,
+};
+
+/// The wrapper of vfork.
+pub static VFORK_WRAPPERS: &[&Wrapper] = &[&VFORK];
+
+#[unsafe(naked)]
+unsafe extern "C" fn vfork() {
+    core::arch::naked_asm!(
+        "pop rdi",
+        "mov esi, [rip + {restarts}]",
+        "mov eax, 58",
+        "syscall",
+        "push rdi",
+        "test rax, rax",
+        "jnz 2f",
+        "ret",
+        "2:",
+        "mov rdi, rax",
+        "jmp {done}",
+        restarts = sym table::RESTARTS,
+        done = sym vfork_done,
+    )
+}
+
+#[unsafe(naked)]
+#[cfg_attr(not(test), unsafe(export_name = "vfork"))]
+unsafe extern "C" fn vfork_stub() {
+    core::arch::naked_asm!(
+        "mov r11, [rip + {slot}]",
+        "test r11, r11",
+        "jz 2f",
+        "jmp r11",
+        "2:",
+        "lea r11, [rip + {wrapper}]",
+        "jmp {lazy}",
+        slot = sym VFORK_SLOT,
+        wrapper = sym VFORK,
+        lazy = sym dmtcp_plugin_api::private::lazy_stub,
+    )
+}

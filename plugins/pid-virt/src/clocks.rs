@@ -1,0 +1,77 @@
+//! Clocks of processor time, whose numbers hold the id of the process or thread that they belong to, and timers on them.
+
+use crate::table;
+use crate::translate::{fail, task};
+use libc::{c_int, c_void, clockid_t, pid_t, sigevent, timespec};
+
+/// Bits below the id: what is counted, and whether for a thread.
+const KIND: i32 = 7;
+const KIND_BITS: i32 = 3;
+/// Kinds from here on are descriptors.
+const DESCRIPTOR: i32 = 3;
+
+/// The clock with the real id; `None`: it belongs to nobody.
+#[inline(always)]
+fn real(clock: clockid_t) -> Option<clockid_t> {
+    if clock >= 0 { Some(clock) } else { real_of_task(clock) }
+}
+
+fn real_of_task(clock: clockid_t) -> Option<clockid_t> {
+    let Some(table) = table::current() else { return Some(clock) };
+    let id = !(clock >> KIND_BITS);
+    // Nobody's id: the calling one. And kinds that hold no id.
+    if id == 0 || clock & DESCRIPTOR == DESCRIPTOR {
+        return Some(clock);
+    }
+    Some(!task(table, id)? << KIND_BITS | clock & KIND)
+}
+
+#[inline(always)]
+fn with(clock: clockid_t, call: impl FnOnce(clockid_t) -> c_int) -> c_int {
+    match real(clock) {
+        Some(clock) => call(clock),
+        None => fail(libc::EINVAL),
+    }
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// The real clock.
+    fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int { with(clock, |clock| next(clock, time)) }
+    /// The real clock.
+    fn clock_getres(clock: clockid_t, time: *mut timespec) -> c_int { with(clock, |clock| next(clock, time)) }
+    /// The real clock.
+    fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, rest: *mut timespec) -> c_int {
+        match real(clock) {
+            Some(clock) => next(clock, flags, time, rest),
+            None => libc::EINVAL,
+        }
+    }
+    /// A clock that names the virtual id.
+    fn clock_getcpuclockid(pid: pid_t, clock: *mut clockid_t) -> c_int {
+        let Some(table) = table::current().filter(|_| pid != 0) else { return next(pid, clock) };
+        let Some(real) = task(table, pid) else { return libc::ESRCH };
+        let result = next(real, clock);
+        if result == 0 {
+            // SAFETY: the call has just written a clock there.
+            unsafe { clock.write(!pid << KIND_BITS | *clock & KIND) };
+        }
+        result
+    }
+    /// The real clock, and the real id of the thread that is to be signalled. Before plugin `timer`, which puts a real one.
+    #[priority(-1)]
+    fn timer_create(clock: clockid_t, event: *mut sigevent, timer: *mut c_void) -> c_int {
+        let Some(table) = table::current() else { return next(clock, event, timer) };
+        // SAFETY: the program passes null or a valid event.
+        let Some(given) = (unsafe { event.as_ref() }) else { return with(clock, |clock| next(clock, event, timer)) };
+        if given.sigev_notify & libc::SIGEV_THREAD_ID == 0 {
+            return with(clock, |clock| next(clock, event, timer));
+        }
+        // SAFETY: the event is valid, and plain words.
+        let mut copy = unsafe { event.read() };
+        match task(table, given.sigev_notify_thread_id) {
+            Some(real) => copy.sigev_notify_thread_id = real,
+            None => return fail(libc::EINVAL),
+        }
+        with(clock, |clock| next(clock, &raw mut copy, timer))
+    }
+}

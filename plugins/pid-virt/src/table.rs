@@ -1,0 +1,201 @@
+//! The table by which ids are translated: where it is, since when, and who notes what in it.
+//!
+//! ```text
+//!   first run       no table: every wrapper passes its call on after one load and one comparison
+//!   PRECHECKPOINT   a table, or room for one, is claimed as a mapping of an object of its own
+//!   restart         the object is an empty file; if ids are translated, dmtcp_restart has noted all processes in it
+//!   Placed          the table is taken up, or its room given back
+//!   RESTART         each process notes its threads
+//!   fork            the child notes itself; exec: the new program finds the table by the name in its environment
+//! ```
+//! Ids are given by the kernel; only a task whose real id is somebody's virtual one gets another. What can go wrong: a task
+//! that ends without any wrapper seeing it keeps its entry until the kernel gives its number to another task of ours. A
+//! stranger who gets the number meanwhile is then reachable by it, as after any reuse of a pid.
+
+use crate::tcb;
+use dmtcp_plugin_api::core::{Core, Level};
+use dmtcp_plugin_api::ids::{LENGTH, NAME_LENGTH, PREFIX, Table, Translator};
+use dmtcp_plugin_api::{ids, sys};
+use std::ffi::{CStr, c_char};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
+
+/// Nobody has looked yet.
+const UNKNOWN: u64 = 1;
+/// Address of the table, 0: ids are what they are.
+static TABLE: AtomicU64 = AtomicU64::new(UNKNOWN);
+/// What the last checkpoint has claimed, 0: nothing.
+static CLAIMED: AtomicU64 = AtomicU64::new(0);
+const PAGE: u64 = 4096;
+/// Counts restarts. Who was given an id by the kernel before one, and looks at it behind it, has an id of before.
+pub static RESTARTS: AtomicU32 = AtomicU32::new(0);
+/// The children of the last checkpoint: real id, virtual id. Where nothing was translated there are none.
+static FORMER: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
+/// Environment variable with the table's name.
+const VARIABLE: &[u8] = b"DMTCP_IDS=";
+
+unsafe extern "C" {
+    static environ: *const *const c_char;
+}
+
+/// The table, if ids are translated.
+#[inline(always)]
+pub fn current() -> Option<Table> {
+    match TABLE.load(Ordering::Acquire) {
+        0 => None,
+        UNKNOWN => attach(),
+        // SAFETY: a table is unmapped only after the word has changed, while the application's threads are stopped.
+        address => Some(unsafe { Table::mapped(address) }),
+    }
+}
+
+/// How many restarts there were.
+pub fn restarts() -> u32 {
+    RESTARTS.load(Ordering::Acquire)
+}
+
+/// The virtual id of a child whose real id was this at the last checkpoint.
+pub fn former_child(real: i32) -> i32 {
+    // SAFETY: never freed: a thread that reads it may be stopped for as long as it lives.
+    let children = unsafe { FORMER.load(Ordering::Acquire).as_ref() };
+    children.and_then(|list| list.iter().find(|[r, _]| *r == real)).map_or(real, |[_, id]| *id)
+}
+
+/// At PRECHECKPOINT: notes the children as they are now.
+pub fn note_children(children: Vec<i32>) {
+    let list = current().map(|table| {
+        let pairs = children.into_iter().map(|real| [real, table.known(real).unwrap_or(real)]);
+        Box::leak(Box::new(pairs.filter(|[real, id]| real != id).collect()))
+    });
+    FORMER.store(list.map_or(std::ptr::null_mut(), std::ptr::from_mut), Ordering::Release);
+}
+
+/// At the start of a program: its process may be known by another id than its own.
+#[cold]
+pub fn attach() -> Option<Table> {
+    let found = open_by_name();
+    let address = found.map_or(0, |table| table.address());
+    if TABLE.compare_exchange(UNKNOWN, address, Ordering::AcqRel, Ordering::Acquire).is_err() {
+        return current();
+    }
+    let table = found?;
+    note_process(table.ensure(sys::pid()));
+    Some(table)
+}
+
+/// The only thread of a new process takes the process's id.
+fn note_process(id: i32) {
+    if sys::tid() == sys::pid() {
+        tcb::set_own(id);
+    }
+}
+
+fn open_by_name() -> Option<Table> {
+    let digits = variable()?;
+    let name = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok().filter(|name| *name != 0)?;
+    let path = format!("{PREFIX}{}", ids::name(name));
+    let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW;
+    let file = sys::open(path.as_bytes(), flags, 0).ok()?;
+    let status = sys::fstat(file.number()).ok()?;
+    if status.st_uid != sys::user_ids()[1] || status.st_size < LENGTH as i64 {
+        return None;
+    }
+    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
+    let address = sys::map(0, LENGTH, prot, flags, file.number(), 0).ok()?;
+    // SAFETY: the file was mapped whole just now, and stays so.
+    let table = unsafe { Table::at(address) };
+    if table.is_none() {
+        let _ = sys::unmap(address, LENGTH as u64);
+    }
+    table
+}
+
+/// The name in the environment.
+fn variable() -> Option<&'static [u8]> {
+    // SAFETY: the environment is a null-terminated array of zero-terminated texts, or null.
+    unsafe {
+        let mut at = environ;
+        while !at.is_null() && !(*at).is_null() {
+            if let Some(value) = CStr::from_ptr(*at).to_bytes().strip_prefix(VARIABLE) {
+                return Some(value).filter(|value| value.len() == NAME_LENGTH);
+            }
+            at = at.add(1);
+        }
+    }
+    None
+}
+
+/// The mapping for PRECHECKPOINT to claim: the table's, or as much room. The error is an errno.
+pub fn claim(core: Core, object: u64) -> Result<(), i32> {
+    let address = match current() {
+        Some(table) => table.address(),
+        None => room()?,
+    };
+    CLAIMED.store(address, Ordering::Release);
+    core.claim_mapping(address, object, 0);
+    Ok(())
+}
+
+/// Room for a table, that no mapping beside it can grow together with.
+fn room() -> Result<u64, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
+    let length = LENGTH as u64 + 2 * PAGE;
+    let address = sys::map(0, length as usize, libc::PROT_NONE, flags, -1, 0)?;
+    sys::unmap(address, PAGE)?;
+    sys::unmap(address + length - PAGE, PAGE)?;
+    Ok(address + PAGE)
+}
+
+/// The hook for RESUME: room that was only for the image is given back.
+pub fn give_back(_: Core) {
+    let claimed = CLAIMED.swap(0, Ordering::AcqRel);
+    if claimed != 0 && current().is_none_or(|table| table.address() != claimed) {
+        let _ = sys::unmap(claimed, LENGTH as u64);
+    }
+}
+
+/// The hook for Placed: takes up what dmtcp_restart has put where the claim was.
+pub fn take_up(core: Core) {
+    let claimed = CLAIMED.swap(0, Ordering::AcqRel);
+    RESTARTS.fetch_add(1, Ordering::AcqRel);
+    TABLE.store(0, Ordering::Release);
+    if claimed == 0 {
+        return;
+    }
+    if let Err(error) = sys::protect(claimed, LENGTH as u64, libc::PROT_READ | libc::PROT_WRITE) {
+        core.log(Level::Error, &format!("the table of ids cannot be used: error {error}"));
+        return;
+    }
+    // SAFETY: the restart has mapped the object there that the checkpoint had claimed it for.
+    match unsafe { Table::at(claimed) } {
+        Some(table) => TABLE.store(table.address(), Ordering::Release),
+        None => {
+            let _ = sys::unmap(claimed, LENGTH as u64);
+        }
+    }
+}
+
+/// The hook for RESTART: notes all threads.
+pub fn note_tasks(core: Core) {
+    let Some(table) = current() else { return };
+    for [id, real] in core.tasks() {
+        table.set(id, real);
+    }
+}
+
+/// The hook for a fork's child.
+pub fn note_child(_: Core) {
+    if let Some(table) = current() {
+        note_process(table.add(sys::pid()));
+    }
+}
+
+extern "C" fn to_virtual(real: i32) -> i32 {
+    current().map_or(real, |table| table.shown(real).unwrap_or(0))
+}
+
+extern "C" fn to_real(id: i32) -> i32 {
+    current().map_or(id, |table| table.real(id).unwrap_or(0))
+}
+
+/// For the core and other plugins.
+pub static TRANSLATOR: Translator = Translator { size: size_of::<Translator>(), to_virtual, to_real };

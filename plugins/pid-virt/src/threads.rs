@@ -1,0 +1,237 @@
+//! Functions of libc that read another thread's id from its control block, where it is the virtual one.
+//!
+//! What only looks is given a copy of the control block with the real id, or done here by the system call that libc would
+//! make. A thread that is made while ids are translated has its real id there, put by the kernel; if that is somebody's
+//! virtual one, the thread is given another before it runs anything of the program's.
+
+use crate::table;
+use crate::tcb::{self, Copy};
+use crate::translate::task;
+use dmtcp_plugin_api::ids::Table;
+use dmtcp_plugin_api::{proc_files, sys};
+use libc::{c_char, c_int, c_void, clockid_t, cpu_set_t, pthread_attr_t, pthread_t, sched_param, sigval};
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// CPUCLOCK_SCHED, of a thread.
+const THREAD_CLOCK: i32 = 6;
+/// libc's own signals: to cancel, and to change users.
+const OWN_SIGNALS: std::ops::RangeInclusive<c_int> = 32..=33;
+const SIGCANCEL: usize = 32;
+const SI_QUEUE: i32 = -1;
+/// Longest name of a thread, with its zero.
+const NAME: usize = 16;
+
+type Start = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// The id in a thread's control block and its real one; `None`: libc can be asked as ever, or the thread has ended.
+fn look(thread: pthread_t) -> Option<(Table, i32, i32)> {
+    let table = table::current()?;
+    // SAFETY: the program passes a handle that is valid, as the wrapped functions demand.
+    let id = unsafe { tcb::word(thread) }?.load(Ordering::Acquire);
+    if id <= 0 {
+        return None;
+    }
+    Some((table, id, task(table, id)?))
+}
+
+fn call(number: libc::c_long, args: [usize; 4]) -> c_int {
+    // SAFETY: the callers pass what the program has given them for the function of the same meaning.
+    match unsafe { sys::call(number as i32, [args[0], args[1], args[2], args[3], 0, 0]) } {
+        Ok(_) => 0,
+        Err(error) => error,
+    }
+}
+
+/// Calls a function of libc that only reads the control block.
+fn with_copy(thread: pthread_t, real: i32, function: impl FnOnce(pthread_t) -> c_int) -> c_int {
+    // SAFETY: as in `look`.
+    match unsafe { Copy::of(thread, real) } {
+        Some(mut copy) => function(copy.handle() as pthread_t),
+        None => function(thread),
+    }
+}
+
+/// What a new thread is started with.
+struct Birth {
+    start: Start,
+    argument: *mut c_void,
+    settled: AtomicU32,
+}
+
+/// The first function of a thread that is made while ids are translated.
+extern "C" fn begin(birth: *mut c_void) -> *mut c_void {
+    let (start, argument) = {
+        // SAFETY: the maker waits until `settled` says that its value is not needed any more.
+        let birth = unsafe { &*birth.cast::<Birth>() };
+        let parts = (birth.start, birth.argument);
+        if let Some(table) = table::current() {
+            let id = table.add(sys::tid());
+            if id != sys::tid() {
+                tcb::set_own(id);
+            }
+        }
+        birth.settled.store(1, Ordering::Release);
+        sys::futex_wake(birth.settled.as_ptr());
+        parts
+    };
+    let result = start(argument);
+    if let Some(table) = table::current() {
+        table.forget(table.ensure(sys::tid()));
+    }
+    result
+}
+
+/// Makes a thread that has an id of its own before it runs.
+fn make(start: Start, argument: *mut c_void, create: impl FnOnce(Start, *mut c_void) -> c_int) -> c_int {
+    let birth = Birth { start, argument, settled: AtomicU32::new(0) };
+    let result = create(begin, (&raw const birth).cast_mut().cast());
+    if result == 0 {
+        while birth.settled.load(Ordering::Acquire) == 0 {
+            let _ = sys::futex_wait(birth.settled.as_ptr(), 0, None);
+        }
+    }
+    result
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// The thread gets an id that is nobody else's.
+    fn pthread_create(
+        thread: *mut pthread_t, attributes: *const pthread_attr_t, start: Start, argument: *mut c_void,
+    ) -> c_int {
+        if table::current().is_none() { return next(thread, attributes, start, argument); }
+        make(start, argument, |start, argument| next(thread, attributes, start, argument))
+    }
+    /// As pthread_create. What the function returns is an int, which travels in the same register.
+    fn thrd_create(thread: *mut pthread_t, start: Start, argument: *mut c_void) -> c_int {
+        if table::current().is_none() { return next(thread, start, argument); }
+        make(start, argument, |start, argument| next(thread, start, argument))
+    }
+    /// By the real id.
+    fn pthread_kill(thread: pthread_t, signal: c_int) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) if !OWN_SIGNALS.contains(&signal) => {
+                call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, signal as usize, 0])
+            }
+            _ => next(thread, signal),
+        }
+    }
+    /// By the real id.
+    fn pthread_sigqueue(thread: pthread_t, signal: c_int, value: sigval) -> c_int {
+        let Some((_, _, real)) = look(thread).filter(|_| !OWN_SIGNALS.contains(&signal)) else {
+            return next(thread, signal, value);
+        };
+        let mut info = [0u64; 16];
+        info[0] = signal as u32 as u64;
+        info[1] = u64::from(SI_QUEUE as u32);
+        // SAFETY: no arguments.
+        let user = unsafe { sys::call(libc::SYS_getuid as i32, [0; 6]) }.unwrap_or(0) as u64;
+        info[2] = sys::pid() as u64 | user << 32;
+        info[3] = value.sival_ptr as u64;
+        let info = info.as_ptr() as usize;
+        call(libc::SYS_rt_tgsigqueueinfo, [sys::pid() as usize, real as usize, signal as usize, info])
+    }
+    /// libc marks the thread, and sends a signal to the id in its control block. If that is another thread's real one, it
+    /// must not be found there.
+    fn pthread_cancel(thread: pthread_t) -> c_int {
+        let Some((table, id, real)) = look(thread).filter(|(_, id, real)| id != real) else { return next(thread) };
+        // SAFETY: as in `look`.
+        let word = unsafe { tcb::word(thread) }.filter(|_| table.known(id).is_some());
+        if let Some(word) = word {
+            let _ = word.compare_exchange(id, real, Ordering::AcqRel, Ordering::Acquire);
+        }
+        let result = next(thread);
+        if let Some(word) = word {
+            let _ = word.compare_exchange(real, id, Ordering::AcqRel, Ordering::Acquire);
+        }
+        if result != 0 && result != libc::ESRCH {
+            return result;
+        }
+        // What has not been cancelled yet learns of it in the call that it is in.
+        let _ = call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, SIGCANCEL, 0]);
+        0
+    }
+    /// libc asks for the thread's processors besides.
+    fn pthread_getattr_np(thread: pthread_t, attributes: *mut pthread_attr_t) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, attributes)),
+            None => next(thread, attributes),
+        }
+    }
+    /// By the real id.
+    fn pthread_getschedparam(thread: pthread_t, policy: *mut c_int, parameters: *mut sched_param) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, policy, parameters)),
+            None => next(thread, policy, parameters),
+        }
+    }
+    /// By the real id.
+    fn pthread_setschedparam(thread: pthread_t, policy: c_int, parameters: *const sched_param) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => {
+                call(libc::SYS_sched_setscheduler, [real as usize, policy as usize, parameters as usize, 0])
+            }
+            None => next(thread, policy, parameters),
+        }
+    }
+    /// By the real id.
+    fn pthread_setschedprio(thread: pthread_t, priority: c_int) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => {
+                let parameters = sched_param { sched_priority: priority };
+                call(libc::SYS_sched_setparam, [real as usize, (&raw const parameters) as usize, 0, 0])
+            }
+            None => next(thread, priority),
+        }
+    }
+    /// By the real id.
+    fn pthread_setaffinity_np(thread: pthread_t, size: usize, set: *const cpu_set_t) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => call(libc::SYS_sched_setaffinity, [real as usize, size, set as usize, 0]),
+            None => next(thread, size, set),
+        }
+    }
+    /// By the real id.
+    fn pthread_getaffinity_np(thread: pthread_t, size: usize, set: *mut cpu_set_t) -> c_int {
+        match look(thread) {
+            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, size, set)),
+            None => next(thread, size, set),
+        }
+    }
+    /// By the real id.
+    fn pthread_getname_np(thread: pthread_t, name: *mut c_char, room: usize) -> c_int {
+        let Some((_, _, real)) = look(thread).filter(|_| room >= NAME) else { return next(thread, name, room) };
+        match proc_files::read_file(&proc_files::task_path(real, "comm")) {
+            Ok(text) => {
+                let text = text.strip_suffix(b"\n").unwrap_or(&text);
+                let length = text.len().min(NAME - 1);
+                // SAFETY: the program has room for the longest name.
+                unsafe {
+                    std::ptr::copy_nonoverlapping(text.as_ptr(), name.cast(), length);
+                    name.add(length).write(0);
+                }
+                0
+            }
+            Err(error) => error,
+        }
+    }
+    /// By the real id.
+    fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int {
+        let Some((_, _, real)) = look(thread) else { return next(thread, name) };
+        // SAFETY: the program passes a zero-terminated name.
+        let text = unsafe { std::ffi::CStr::from_ptr(name) }.to_bytes();
+        if text.len() >= NAME {
+            return libc::ERANGE;
+        }
+        let path = proc_files::task_path(real, "comm");
+        let written = sys::open(path.as_bytes(), libc::O_WRONLY | libc::O_CLOEXEC, 0)
+            .and_then(|file| sys::write(file.number(), text));
+        written.err().unwrap_or(0)
+    }
+    /// A clock that names the virtual id: `clock_gettime` and its like translate it.
+    fn pthread_getcpuclockid(thread: pthread_t, clock: *mut clockid_t) -> c_int {
+        let Some((_, id, _)) = look(thread) else { return next(thread, clock) };
+        // SAFETY: the program passes a place for the clock.
+        unsafe { clock.write(!id << 3 | THREAD_CLOCK) };
+        0
+    }
+}

@@ -1,0 +1,71 @@
+//! What the wrappers have in common: ids in, ids out, errno.
+
+use crate::table;
+use dmtcp_plugin_api::ids::Table;
+use dmtcp_plugin_api::sys;
+use libc::c_int;
+
+/// Sets errno and gives what a function returns that failed.
+pub fn fail(error: c_int) -> c_int {
+    // SAFETY: the calling thread's errno.
+    unsafe { *libc::__errno_location() = error };
+    -1
+}
+
+/// A raw result as libc's functions give it.
+pub fn answer(result: Result<usize, i32>) -> isize {
+    match result {
+        Ok(value) => value as isize,
+        Err(error) => fail(error) as isize,
+    }
+}
+
+/// The real id behind what a program passes, where 0 means itself.
+pub fn real(table: Table, id: i32) -> Option<i32> {
+    if id <= 0 { Some(id) } else { table.real(id) }
+}
+
+/// As [`real`], where the id may be a thread's. A thread that libc has made for itself is known only to the kernel; one of
+/// the own process is no stranger.
+pub fn task(table: Table, id: i32) -> Option<i32> {
+    real(table, id).or_else(|| (table.known(id).is_none() && is_own(id)).then_some(id))
+}
+
+fn is_own(tid: i32) -> bool {
+    // SAFETY: signal 0 only asks.
+    unsafe { sys::call(libc::SYS_tgkill as i32, [sys::pid() as usize, tid as usize, 0, 0, 0, 0]) }.is_ok()
+}
+
+/// As [`real`], where a negative id is a group's, and -1 everybody.
+pub fn target(table: Table, id: i32) -> Option<i32> {
+    if id < -1 { Some(-table.real(-id)?) } else { real(table, id) }
+}
+
+/// What a program is told of an id; 0: a stranger whose id is somebody else's.
+pub fn shown(table: Table, real: i32) -> i32 {
+    if real <= 0 { real } else { table.shown(real).unwrap_or(0) }
+}
+
+/// What a program is told of the id of a task that it has just made, or that is its own.
+pub fn made(table: Table, real: i32) -> i32 {
+    if real <= 0 { real } else { table.ensure(real) }
+}
+
+/// Calls with the real id of a task, or fails with ESRCH.
+#[inline(always)]
+pub fn with_task<R: From<i32>>(id: i32, call: impl FnOnce(i32) -> R) -> R {
+    match table::current() {
+        None => call(id),
+        Some(table) => match task(table, id) {
+            Some(real) => call(real),
+            None => R::from(fail(libc::ESRCH)),
+        },
+    }
+}
+
+/// Calls, and shows the id that comes back.
+#[inline(always)]
+pub fn showing(call: impl FnOnce() -> c_int) -> c_int {
+    let id = call();
+    table::current().map_or(id, |table| shown(table, id))
+}
