@@ -7,6 +7,7 @@ pub struct Restart {
     pub(crate) moved: bool,
     pub(crate) same_coordinator: bool,
     pub(crate) options: Vec<String>,
+    pub(crate) ids: Option<String>,
 }
 
 impl Restart {
@@ -29,6 +30,12 @@ impl Restart {
     /// Join the coordinator that is still there.
     pub fn same_coordinator(mut self) -> Restart {
         self.same_coordinator = true;
+        self
+    }
+
+    /// Give the processes ids in this way: `same` or `translate`.
+    pub fn ids(mut self, way: &str) -> Restart {
+        self.ids = Some(way.into());
         self
     }
 

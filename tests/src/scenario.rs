@@ -17,6 +17,7 @@ use crate::tool;
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
+use std::env;
 use std::fs::{self, File, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
@@ -196,6 +197,10 @@ impl Scenario {
         command.env("DMTCP_TMPDIR", self.root.join("tmp")).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
         command.env("STEPS_LOG", self.log()).env("STEPS_STOP", self.path("stop"));
         command.env("STEPS_DIR", self.root.join("work"));
+        // How restarts get ids is a dimension of the whole suite.
+        if let Some(mode) = env::var_os("DMTCP_TEST_IDS") {
+            command.env("DMTCP_PID_RESTORE", mode);
+        }
         command.envs(self.program.environment().iter().map(|(n, v)| (n, v)));
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
         self.run_as.apply(&mut command);
@@ -413,6 +418,9 @@ impl Scenario {
         command.args(["-p", &port, "--ckptdir"]).arg(&self.images).args(&how.options);
         if !how.script {
             command.args(&images);
+        }
+        if let Some(way) = &how.ids {
+            command.env("DMTCP_PID_RESTORE", way);
         }
         self.fresh = true;
         self.start(command)

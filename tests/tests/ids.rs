@@ -1,0 +1,75 @@
+//! Restarts whose processes cannot have the ids that they had: the ids are translated, and nobody notices.
+//!
+//! All other tests can be run so, too: `DMTCP_TEST_IDS=translate` makes every restart of a run translate.
+
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
+use std::process::ExitCode;
+
+const STATUS: i32 = 7;
+
+fn translated() -> Restart {
+    Restart::images().ids("translate")
+}
+
+/// What a translated computation has written is restarted both ways.
+fn both_ways_in_turn(s: &mut Scenario) -> Result<()> {
+    s.generations(&[translated(), Restart::images().ids("same"), translated(), translated()], 3)?;
+    s.finish(STATUS)
+}
+
+/// No ids may be chosen, and no namespace made: translation is what is left, unless it is forbidden.
+fn neither_privilege_nor_namespace(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.kill()?;
+    s.set_env("DMTCP_FORBID", "clone3_set_tid,pid_namespace");
+    let images = s.image_files()?;
+    let port = s.port()?;
+    let mut command = s.tool("dmtcp_restart");
+    command.args(["-j", "-p", &port]).args(images).env("DMTCP_PID_RESTORE", "same");
+    let answer = s.output(command)?;
+    ensure!(answer.status.code() == Some(99), "a restart with the same ids only ended with {}", answer.status);
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+/// Translated while those that really have the ids still live: whoever is remembered is not mistaken for them.
+fn beside_the_originals(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.leave_stopped()?;
+    s.restart(&translated())?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.see_steps(3)?;
+    s.kill()?;
+    s.restart(&translated())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)
+}
+
+fn shell(shell: &str, name: &str) -> Program {
+    Program::script(&[shell], "shell.sh", name)
+}
+
+fn main() -> ExitCode {
+    let c = |source| Program::c(source, &[]);
+    let family = |kind| Program::c("families.c", &[]).args(&[kind]);
+    runner::main(vec![
+        Case::flow("ids_of_process_and_threads", c("ids.c"), both_ways_in_turn).streams(5),
+        Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
+        Case::flow("signals", c("signals.c"), both_ways_in_turn).sampled_as(RunAs::Root),
+        Case::flow("timers", c("posix_timers.c"), both_ways_in_turn).full_only(),
+        Case::flow("tree_with_sessions_and_groups", family("tree"), both_ways_in_turn).streams(7),
+        Case::flow("parent_waits_for_children", family("waiting"), both_ways_in_turn).streams(2),
+        Case::flow("dash_starts_programs", shell("/bin/dash", "dash"), both_ways_in_turn).sampled_as(RunAs::User),
+        Case::flow("bash_starts_programs", shell("/bin/bash", "bash"), both_ways_in_turn).full_only(),
+        Case::flow("neither_privilege_nor_namespace", family("tree"), neither_privilege_nor_namespace).streams(7),
+        Case::flow("beside_the_originals", family("tree"), beside_the_originals).streams(7).full_only(),
+    ])
+}
