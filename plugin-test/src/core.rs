@@ -148,6 +148,7 @@ static API: CoreApi = CoreApi {
     exclude,
     wanted,
     happened,
+    tasks,
 };
 
 /// Bytes that a plugin passed.
@@ -267,7 +268,7 @@ extern "C" fn find_service(name: *const c_char) -> *const c_void {
     with_state(|s| s.services.get(&name_of(name)).copied().unwrap_or(0)) as *const c_void
 }
 
-fn fill(ids: &[i32], into: *mut i32, room: usize) -> usize {
+fn fill<T: Copy>(ids: &[T], into: *mut T, room: usize) -> usize {
     for (i, id) in ids.iter().take(room).enumerate() {
         // SAFETY: `i` is below `room`, the number of elements that the caller has.
         unsafe { into.add(i).write(*id) };
@@ -277,6 +278,12 @@ fn fill(ids: &[i32], into: *mut i32, room: usize) -> usize {
 
 extern "C" fn threads(into: *mut i32, room: usize) -> usize {
     fill(&proc_files::numbers_in("/proc/self/task").unwrap_or_default(), into, room)
+}
+
+/// Ids are what they were.
+extern "C" fn tasks(into: *mut [i32; 2], room: usize) -> usize {
+    let pairs = proc_files::numbers_in("/proc/self/task").unwrap_or_default();
+    fill(&pairs.iter().map(|id| [*id, *id]).collect::<Vec<_>>(), into, room)
 }
 
 extern "C" fn neighbours(into: *mut i32, room: usize) -> usize {

@@ -29,6 +29,7 @@ pub struct FakeRestarter {
     leaderless: Vec<(u32, i32)>,
     ended: Vec<(u32, EndedChild)>,
     foreground: Vec<(u32, i32)>,
+    id_table: Option<u64>,
 }
 
 impl FakeRestarter {
@@ -76,6 +77,7 @@ impl FakeRestarter {
             leaderless,
             ended_child,
             foreground,
+            id_table,
         };
         f(HostRef::new(&table))
     }
@@ -128,6 +130,11 @@ impl FakeRestarter {
     /// Groups in the foreground of their terminal: process, id.
     pub fn foreground(&self) -> &[(u32, i32)] {
         &self.foreground
+    }
+
+    /// The object that is the table of ids.
+    pub fn id_table(&self) -> Option<u64> {
+        self.id_table
     }
 
     /// Ended children that are to be there: process, child.
@@ -242,4 +249,8 @@ extern "C" fn ended_child(context: *mut (), index: u32, child: EndedChild) {
 
 extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
     restarter(context).foreground.push((index, id));
+}
+
+extern "C" fn id_table(context: *mut (), object: u64) {
+    restarter(context).id_table = Some(object);
 }
