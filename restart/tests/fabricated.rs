@@ -15,10 +15,12 @@ fn exit_code(outcome: &std::process::Output) -> (Option<i32>, String) {
 #[test]
 fn one_thread_comes_back_eager_and_lazy() {
     let fabric = Fabric::new("one").data(3 << 20);
-    for flags in [&[][..], &["--lazy"]] {
+    for flags in [&[][..], &["--lazy", "-q"]] {
         let (code, text) = exit_code(&fabric.restart(flags, &[]));
         assert_eq!((code, text.trim()), (Some(OK), "alive"), "{flags:?}");
     }
+    let (_, text) = exit_code(&fabric.restart(&["--lazy"], &[]));
+    assert!(text.contains("memory is not compared with its checksums"), "{text}");
 }
 
 #[test]
@@ -72,7 +74,7 @@ fn the_original_program_is_executed_where_the_kernel_lets_nobody_name_it() {
         Fabric::new("exec").data(3 << 20).threads(20).vdso(),
         Fabric::new("execended").data(4096).threads(3).first_ended(),
     ] {
-        for flags in [&[][..], &["--lazy"], &["--pid-namespace", "force"]] {
+        for flags in [&[][..], &["--lazy", "-q"], &["--pid-namespace", "force"]] {
             let (code, text) = exit_code(&fabric.restart(flags, &[("DMTCP_FORBID", "mm_exe")]));
             assert_eq!((code, text.trim()), (Some(OK), "alive"), "{flags:?}");
         }
