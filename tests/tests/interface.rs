@@ -328,7 +328,8 @@ fn tutorial_shows_the_examples(_: &mut Scenario) -> Result<()> {
     let tutorial = fs::read_to_string(root().join("docs/plugin-tutorial.md"))?;
     let mut shown = 0;
     for part in tutorial.split("\n`examples/").skip(1) {
-        let Some((name, rest)) = part.split_once("`:\n\n```") else { continue };
+        let Some((name, rest)) = part.split_once('`') else { continue };
+        let Some(rest) = rest.strip_prefix(":\n\n```") else { continue };
         let head = format!("examples/{name}");
         let Some(code) = rest.split_once('\n').and_then(|(_, code)| code.split_once("\n```")) else { continue };
         let file = fs::read_to_string(root().join(&head)).with_context(|| format!("the tutorial shows {head}"))?;

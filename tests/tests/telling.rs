@@ -81,7 +81,8 @@ fn logs_by_component(s: &mut Scenario) -> Result<()> {
             fs::remove_file(log)?;
         }
         let mut command = s.tool("dmtcp_launch");
-        command.args(["-j", "-p", &port, "sh", "-c", "true; /bin/true"]).envs(variables.iter().copied());
+        // A program joins before it executes another one.
+        command.args(["-j", "-p", &port, "sh", "-c", "/bin/sh -c 'exec /bin/true'"]).envs(variables.iter().copied());
         ensure!(s.output(command)?.status.success(), "a launch with {variables:?} fails");
         let found = lines(s)?.iter().any(|(_, component, text)| component == "core" && text.starts_with("joined"));
         ensure!(found == expected, "{variables:?}: lines in the scratch directory: {:?}", lines(s)?);
