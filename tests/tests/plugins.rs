@@ -326,7 +326,9 @@ fn switches(s: &mut Scenario) -> Result<()> {
     let given = ["--with-plugin", &sleep, "--disable-wrapper", "sleep1:usleep"];
     refused(s, &given, &["the plugin sleep1 does not wrap usleep; it wraps sleep"])?;
     let given = listed(s, &["--disable-plugin", "sleep1"], &[("DMTCP_PLUGIN", &sleep)])?;
-    ensure!(loaded(&given) == all, "a plugin of DMTCP_PLUGIN that is switched off: {:?}", loaded(&given));
+    // What finds out events for plugins of the user's comes as soon as one is named.
+    let given: Vec<&str> = loaded(&given).into_iter().filter(|name| *name != "program-events").collect();
+    ensure!(given == all, "a plugin of DMTCP_PLUGIN that is switched off: {given:?}");
     Ok(())
 }
 
