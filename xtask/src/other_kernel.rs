@@ -182,7 +182,9 @@ fn traveller(share: &Path, options: &[&str], then: impl FnOnce(&mut Run, &str) -
             (Some(_), Some(_)) => restart(&port, &images, options)?,
             _ => launch(&port, &images, &share.join("stop")),
         };
-        let mut run = Run::start(command.env("GLIBC_TUNABLES", TUNABLES))?;
+        // Without XSAVEC, libc's lazy binding saves as much state as the processor has, in the room that the processor of
+        // the start needed.
+        let mut run = Run::start(command.env("GLIBC_TUNABLES", TUNABLES).env("LD_BIND_NOW", "1"))?;
         let from = after.clone().unwrap_or_default();
         run.watch(&from)?;
         if let (Some(before), Some(after)) = (before, after) {
