@@ -6,6 +6,8 @@
 //! A scenario kills like a machine that loses power: everything at once, the coordinator too. A restart therefore
 //! always meets a new coordinator on another port, and writes its images into another directory.
 
+mod flow;
+
 use crate::coordinator::Coordinator;
 use crate::identity::RunAs;
 use crate::process::{self, Pids};
@@ -18,11 +20,11 @@ use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
 use std::collections::BTreeSet;
 use std::env;
-use std::fs::{self, File, OpenOptions};
+use std::fs::{self, OpenOptions};
 use std::io::Write;
 use std::os::unix::process::CommandExt;
 use std::path::{Path, PathBuf};
-use std::process::{Child, Command, ExitStatus, Output, Stdio};
+use std::process::{Child, Command, Output, Stdio};
 use std::sync::Mutex;
 
 /// Limit for one wait, in seconds.
@@ -424,67 +426,6 @@ impl Scenario {
         }
         self.fresh = true;
         self.start(command)
-    }
-
-    /// Three generations: each is checkpointed, works on, is killed, and is restarted in another way.
-    pub fn three_generations(&mut self, steps: u64) -> Result<()> {
-        self.generations(&[Restart::images(), Restart::script(), Restart::images().moved()], steps)
-    }
-
-    /// One generation for each way to restart, with `steps` steps to see before and after each action.
-    pub fn generations(&mut self, ways: &[Restart], steps: u64) -> Result<()> {
-        self.launch()?;
-        self.see_steps(steps)?;
-        for how in ways {
-            self.checkpoint()?;
-            self.see_steps(steps)?;
-            self.kill_sparing(how.same_coordinator)?;
-            self.restart(how)?;
-            self.see_steps(steps)?;
-        }
-        Ok(())
-    }
-
-    /// Go back to the first checkpoint, whose images are in `images`, so that it can be restarted once more. `log` is
-    /// what the program had written when it was killed.
-    pub fn rewind(&mut self, images: &Path, log: &[u8]) -> Result<()> {
-        self.images = images.to_path_buf();
-        self.generation = 0;
-        self.bounds.truncate(1);
-        if !self.steps_on_stdout {
-            fs::write(self.log(), log)?;
-        }
-        Ok(())
-    }
-
-    /// Wait for the first process to end.
-    pub fn wait_end(&mut self) -> Result<ExitStatus> {
-        let mut front = self.front.take().context("nothing runs")?;
-        let ended = wait::until(PATIENCE, &format!("the program to end ({})", stage()), || {
-            self.progress().complaint()?;
-            Ok(front.try_wait()?)
-        });
-        if ended.is_err() {
-            self.front = Some(front);
-        }
-        ended
-    }
-
-    /// Tell the program to stop, and check its exit status, its own verdict, and all of its steps.
-    pub fn finish(&mut self, status: i32) -> Result<()> {
-        enter("finish".into());
-        File::create(self.path("stop"))?;
-        let ended = self.wait_end()?;
-        self.progress().complaint()?;
-        ensure!(ended.code() == Some(status), "the program ended with {ended}, not with exit status {status}");
-        ensure!(!self.progress().find("DONE").is_empty(), "the program ended without its verdict (DONE)");
-        let _ = fs::remove_file(self.path("stop"));
-        self.prove()
-    }
-
-    /// Check all steps so far: none lost, none repeated, none out of order.
-    pub fn prove(&self) -> Result<()> {
-        self.progress().prove(&self.bounds)
     }
 
     /// Directories whose files tell what happened.
