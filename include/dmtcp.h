@@ -82,10 +82,9 @@ EXTERNC int checkpoint_is_pending(void) DMTCP_WEAK;
 
 /* ---- Part 2: plugins: events ------------------------------------------------------------------------------------- */
 
-/* Forward: in the order of --with-plugin; reverse: the other way round. Delivered in this version: all but ATFORK_FAILED
- * (ATFORK_PARENT comes also if fork failed), those of vfork, THREAD_RESUME, and those of paths. Events of descriptors, threads
- * and PRE_EXEC come from wrappers of libc's functions, on the thread that calls them; what a hook does itself brings
- * no event. */
+/* Forward: in the order of --with-plugin; reverse: the other way round. Delivered in this version: all but those of vfork and
+ * THREAD_RESUME; those of paths only with --pathvirt or DMTCP_PATH_MAPPING. Events of descriptors, threads, paths and PRE_EXEC
+ * come from wrappers of libc's functions, on the thread that calls them; what a hook does itself brings no event. */
 typedef enum eDmtcpEvent {
   DMTCP_EVENT_INIT,             /* forward; the process has joined, main() has not begun */
   DMTCP_EVENT_EXIT,             /* reverse; by exit(3) or return from main */

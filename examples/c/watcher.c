@@ -1,4 +1,4 @@
-/* A plugin in C that says what the program does with descriptors, threads and programs. rust/watcher is the same in Rust.
+/* A plugin in C that says what the program does with descriptors, threads, forks and programs. rust/watcher is the same in Rust.
  *
  *   gcc -shared -fPIC -I../../include watcher.c -o watcher.so
  *   dmtcp_launch --with-plugin ./watcher.so PROGRAM
@@ -45,6 +45,9 @@ static void on_event(DmtcpEvent_t event, DmtcpEventData_t *data)
   case DMTCP_EVENT_PTHREAD_START: say("thread starts", -1, -1, NULL); break;
   case DMTCP_EVENT_PTHREAD_RETURN: say("thread returns", -1, -1, NULL); break;
   case DMTCP_EVENT_PTHREAD_EXIT: say("thread exits", -1, -1, NULL); break;
+  case DMTCP_EVENT_ATFORK_PREPARE: say("fork begins", -1, -1, NULL); break;
+  case DMTCP_EVENT_ATFORK_PARENT: say("forked", -1, -1, NULL); break;
+  case DMTCP_EVENT_ATFORK_FAILED: say("fork failed", -1, -1, NULL); break;
   case DMTCP_EVENT_PRE_EXEC:
     say("exec", -1, -1, data->preExec.filename);
     written = write(data->preExec.serializationFd, word, sizeof word - 1);

@@ -105,8 +105,20 @@ pub enum Event {
     PreExec = 2,
     /// In the new program, after INIT: [`PostExec`].
     PostExec = 3,
+    /// Before a fork, on the thread that forks.
+    AtforkPrepare = 4,
+    /// After a fork, in the parent.
+    AtforkParent = 5,
     /// In a fork's child, before it joins the computation. The calling thread is its only one.
     AtforkChild = 6,
+    /// In place of ATFORK_PARENT: there is no child.
+    AtforkFailed = 7,
+    /// Before a vfork, on the thread that forks.
+    VforkPrepare = 8,
+    /// After a vfork, in the parent: its child has ended or executed a program.
+    VforkParent = 9,
+    /// In place of VFORK_PARENT: there was no child.
+    VforkFailed = 11,
     /// On a thread that begins.
     PthreadStart = 12,
     /// On a thread that calls pthread_exit.
@@ -131,6 +143,10 @@ pub enum Event {
     CloseFd = 23,
     /// A descriptor was duplicated: [`DupFd`].
     DupFd = 24,
+    /// The program names a path, and the file system is about to be asked: [`VirtualToRealPath`].
+    VirtualToRealPath = 25,
+    /// The file system has named a path, and the program is about to see it: [`RealToVirtualPath`].
+    RealToVirtualPath = 26,
     /// After a restart, before RESTART: memory stands, and the calling thread still shares the application's table of
     /// descriptors. For what belongs to that table and any close would drop: POSIX locks. Open nothing.
     Placed = 100,
@@ -138,12 +154,18 @@ pub enum Event {
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 18] = [
+    pub const ALL: [Self; 26] = [
         Self::Init,
         Self::Exit,
         Self::PreExec,
         Self::PostExec,
+        Self::AtforkPrepare,
+        Self::AtforkParent,
         Self::AtforkChild,
+        Self::AtforkFailed,
+        Self::VforkPrepare,
+        Self::VforkParent,
+        Self::VforkFailed,
         Self::PthreadStart,
         Self::PthreadExit,
         Self::PthreadReturn,
@@ -156,6 +178,8 @@ impl Event {
         Self::ReopenFd,
         Self::CloseFd,
         Self::DupFd,
+        Self::VirtualToRealPath,
+        Self::RealToVirtualPath,
         Self::Placed,
     ];
 
@@ -169,7 +193,13 @@ impl Event {
             Self::PthreadStart => "PTHREAD_START",
             Self::PthreadExit => "PTHREAD_EXIT",
             Self::PthreadReturn => "PTHREAD_RETURN",
+            Self::AtforkPrepare => "ATFORK_PREPARE",
+            Self::AtforkParent => "ATFORK_PARENT",
             Self::AtforkChild => "ATFORKCHILD",
+            Self::AtforkFailed => "ATFORK_FAILED",
+            Self::VforkPrepare => "VFORK_PREPARE",
+            Self::VforkParent => "VFORK_PARENT",
+            Self::VforkFailed => "VFORK_FAILED",
             Self::PreSuspend => "PRESUSPEND",
             Self::PreCheckpoint => "PRECHECKPOINT",
             Self::Resume => "RESUME",
@@ -179,13 +209,28 @@ impl Event {
             Self::ReopenFd => "REOPEN_FD",
             Self::CloseFd => "CLOSE_FD",
             Self::DupFd => "DUP_FD",
+            Self::VirtualToRealPath => "VIRTUAL_TO_REAL_PATH",
+            Self::RealToVirtualPath => "REAL_TO_VIRTUAL_PATH",
             Self::Placed => "PLACED",
         }
     }
 
     /// Whether hooks run in reverse: the plugin that is outermost before a checkpoint is so after it.
     pub const fn is_reverse(self) -> bool {
-        matches!(self, Self::Exit | Self::PthreadExit | Self::PthreadReturn | Self::Resume | Self::Restart)
+        matches!(
+            self,
+            Self::Exit
+                | Self::AtforkParent
+                | Self::AtforkChild
+                | Self::AtforkFailed
+                | Self::VforkParent
+                | Self::VforkFailed
+                | Self::PthreadExit
+                | Self::PthreadReturn
+                | Self::Resume
+                | Self::Restart
+                | Self::RealToVirtualPath
+        )
     }
 }
 
@@ -360,6 +405,22 @@ pub struct DupFd {
     pub old_fd: c_int,
     /// The duplicate.
     pub new_fd: c_int,
+}
+
+/// Payload of VIRTUAL_TO_REAL_PATH.
+#[repr(C)]
+#[derive(Debug)]
+pub struct VirtualToRealPath {
+    /// PATH_MAX bytes that hooks may change; the path ends with a zero.
+    pub path: *mut c_char,
+}
+
+/// Payload of REAL_TO_VIRTUAL_PATH.
+#[repr(C)]
+#[derive(Debug)]
+pub struct RealToVirtualPath {
+    /// As for [`VirtualToRealPath`].
+    pub path: *mut c_char,
 }
 
 /// Variable that tells an executed program where the descriptor of POST_EXEC is: `NUMBER:INODE`.

@@ -1,31 +1,41 @@
-/* Reads a file by a name that exists for this program only; sees that all functions agree on the name. */
+/* Reads a file by a name that exists for this program only; sees that all functions agree on the name. NAMED is the
+ * directory's name, or it is /nowhere. */
 #include "steps.h"
 
-#define NAME "/nowhere/data"
+static const char *below(const char *name) {
+  static char paths[8][64];
+  static int next;
+  const char *directory = getenv("NAMED");
+  char *path = paths[next++ % 8];
+  snprintf(path, sizeof paths[0], "%s%s", directory ? directory : "/nowhere", name);
+  return path;
+}
 
 int main(void) {
   char last[64] = "";
-  CHECK(chdir("/nowhere") == 0);
+  CHECK(chdir(below("")) == 0);
   for (long n = 1; !stopping(); n++) {
-    char line[64] = "", path[4096], link[64];
-    FILE *file = fopen(NAME, "r");
+    char line[64] = "", path[4096], link[256];
+    const char *name = below("/data");
+    FILE *file = fopen(name, "r");
     CHECK(file != NULL && fgets(line, sizeof line, file) != NULL && fclose(file) == 0);
     line[strcspn(line, "\n")] = 0;
     if (strcmp(line, last) != 0) note("value %s", strcpy(last, line));
 
     struct stat status;
-    CHECK(stat(NAME, &status) == 0 && S_ISREG(status.st_mode) && access(NAME, R_OK) == 0);
-    int fd = open(NAME, O_RDONLY);
+    CHECK(stat(name, &status) == 0 && S_ISREG(status.st_mode) && access(name, R_OK) == 0);
+    int fd = open(name, O_RDONLY);
     CHECK(fd >= 0 && close(fd) == 0 && access("data", R_OK) == 0);
-    char *found = realpath(NAME, NULL);
-    CHECK(found != NULL && strcmp(found, NAME) == 0);
+    char *found = realpath(name, NULL);
+    CHECK(found != NULL && strcmp(found, name) == 0);
     free(found);
-    CHECK(getcwd(path, sizeof path) == path && strcmp(path, "/nowhere") == 0);
-    CHECK(symlink(NAME, "/nowhere/link") == 0);
-    ssize_t length = readlink("/nowhere/link", link, sizeof link);
-    CHECK(length == (ssize_t)strlen(NAME) && memcmp(link, NAME, length) == 0);
-    CHECK(rename("/nowhere/link", "/nowhere/moved") == 0 && unlink("/nowhere/moved") == 0);
-    char template[] = "/nowhere/x.XXXXXX";
+    CHECK(getcwd(path, sizeof path) == path && strcmp(path, below("")) == 0);
+    CHECK(symlink(name, below("/link")) == 0);
+    ssize_t length = readlink(below("/link"), link, sizeof link);
+    CHECK(length == (ssize_t)strlen(name) && memcmp(link, name, length) == 0);
+    CHECK(rename(below("/link"), below("/moved")) == 0 && unlink(below("/moved")) == 0);
+    char template[64];
+    strcpy(template, below("/x.XXXXXX"));
     fd = mkstemp(template);
     CHECK(fd >= 0 && close(fd) == 0 && strstr(template, "XXXXXX") == NULL && unlink(template) == 0);
     CHECK(open("/nowhereelse", O_RDONLY) < 0 && errno == ENOENT);

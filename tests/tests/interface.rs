@@ -294,6 +294,28 @@ fn paths_are_translated(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// A plugin gives files another place, outside of the list of names, and the program sees its own.
+fn plugins_translate_paths(s: &mut Scenario) -> Result<()> {
+    let directory = s.path("place");
+    fs::create_dir(&directory)?;
+    s.run_as().own(&directory)?;
+    fs::write(directory.join("data"), "found\n")?;
+    let plugin = c_plugin(s, "path_translator")?;
+    s.set_env("DMTCP_PLUGIN", &plugin);
+    // The plugin's name of the directory is the list's own.
+    s.set_env("TRANSLATED", "/listed");
+    s.set_env("DMTCP_PATH_MAPPING", &format!("/listed:{}", directory.display()));
+    s.launch()?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    s.finish(STATUS)?;
+    ensure!(s.progress().find("value") == ["value found"], "{:?}", s.progress().find("value"));
+    Ok(())
+}
+
 /// Each checkpoint stays, and the older one can be restarted.
 fn every_checkpoint_is_kept(s: &mut Scenario) -> Result<()> {
     let checkpoint = |s: &mut Scenario| {
@@ -385,6 +407,12 @@ fn main() -> ExitCode {
         case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
         case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),
         Case::flow("paths_are_translated", Program::c("renamed.c", &[]), paths_are_translated).sampled_as(RunAs::User),
+        Case::flow(
+            "plugins_translate_paths",
+            Program::c("renamed.c", &[]).env("NAMED", "/shown"),
+            plugins_translate_paths,
+        )
+        .sampled_as(RunAs::User),
         Case::flow("modify_env_changes_variables_at_restart", environment(), environment_is_changed_by_a_file)
             .options(&["--modify-env"])
             .sampled_as(RunAs::User),

@@ -8,7 +8,7 @@ use crate::{config, life, log, threads};
 use dmtcp_plugin_api::abi::{EXEC_STATE, Event, PostExec};
 use dmtcp_plugin_api::{arena, sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_void};
+use std::ffi::{CStr, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A bit for each event that somebody asks for, by its number.
@@ -35,12 +35,13 @@ pub extern "C" fn wanted(event: u32) -> bool {
         && life::is_member()
 }
 
-/// `CoreApi::happened`.
+/// `CoreApi::happened`. The calling thread's `errno` stays as it is.
 pub extern "C" fn happened(event: u32, data: *mut c_void) {
     let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return };
     if !wanted(event as u32) {
         return;
     }
+    let before = errno();
     INSIDE.set(true);
     let outcome = super::in_order(event, data, || {
         interface::plugins::deliver(event, data);
@@ -50,10 +51,24 @@ pub extern "C" fn happened(event: u32, data: *mut c_void) {
         log::tell(&reason);
     }
     INSIDE.set(false);
+    set_errno(before);
+}
+
+/// The calling thread's `errno`.
+pub fn errno() -> c_int {
+    // SAFETY: libc's variable of this thread.
+    unsafe { *__errno_location() }
+}
+
+/// Sets it.
+pub fn set_errno(to: c_int) {
+    // SAFETY: as for `errno`.
+    unsafe { *__errno_location() = to };
 }
 
 unsafe extern "C" {
     static mut environ: *mut *const c_char;
+    fn __errno_location() -> *mut c_int;
 }
 
 /// In a program that was executed by one whose plugins were told: gives them their descriptor back. All have been through

@@ -3,6 +3,7 @@
 pub mod api;
 pub mod description;
 pub mod exchange;
+pub mod forks;
 pub mod happened;
 pub mod late;
 pub mod services;

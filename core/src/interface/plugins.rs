@@ -17,11 +17,6 @@ use std::sync::atomic::{AtomicUsize, Ordering};
 const API_VERSION: &[u8] = b"4";
 const ROOM: usize = 64;
 
-/// Events of a fork that only C plugins know.
-const ATFORK_PREPARE: c_int = 4;
-/// See [`ATFORK_PREPARE`].
-const ATFORK_PARENT: c_int = 5;
-
 unsafe extern "C" {
     fn pthread_atfork(
         prepare: Option<extern "C" fn()>,
@@ -109,44 +104,32 @@ pub fn load() -> Result<(), String> {
     if !registered().is_empty() {
         regions::find_hook();
         // Behind our own handlers: the child is a member when its hooks run.
-        // SAFETY: the functions are of the type that libc wants and stay.
-        unsafe { pthread_atfork(Some(before_fork), Some(after_fork_in_parent), Some(after_fork_in_child)) };
+        // SAFETY: the function is of the type that libc wants and stays.
+        unsafe { pthread_atfork(None, None, Some(after_fork_in_child)) };
         hooks::start()?;
         deliver(Event::Init, std::ptr::null_mut());
     }
     Ok(())
 }
 
-extern "C" fn before_fork() {
-    deliver_number(ATFORK_PREPARE, false, std::ptr::null_mut());
-}
-
-extern "C" fn after_fork_in_parent() {
-    deliver_number(ATFORK_PARENT, true, std::ptr::null_mut());
-}
-
 extern "C" fn after_fork_in_child() {
-    deliver_number(Event::AtforkChild as c_int, true, std::ptr::null_mut());
+    deliver(Event::AtforkChild, std::ptr::null_mut());
 }
 
 /// Calls the hooks on the calling thread.
 pub fn deliver(event: Event, data: *mut c_void) {
-    deliver_number(event as c_int, event.is_reverse(), data);
-    if event == Event::PreCheckpoint {
-        regions::ask();
-    }
-}
-
-fn deliver_number(event: c_int, reverse: bool, data: *mut c_void) {
     let call = |descriptor: &Option<Descriptor>| {
         if let Some(hook) = descriptor.as_ref().and_then(|d| d.hook) {
-            hook(event, data);
+            hook(event as c_int, data);
         }
     };
-    if reverse {
+    if event.is_reverse() {
         registered().iter().rev().for_each(call);
     } else {
         registered().iter().for_each(call);
+    }
+    if event == Event::PreCheckpoint {
+        regions::ask();
     }
 }
 

@@ -39,6 +39,7 @@ static HAS_FORKED: AtomicBool = AtomicBool::new(false);
 
 /// Runs in the parent after the fork, whether it succeeded or not.
 pub extern "C" fn in_parent() {
+    crate::host::forks::in_parent();
     HAS_FORKED.store(true, Ordering::Relaxed);
     if LEAVING.get() {
         see_off();
@@ -50,6 +51,7 @@ pub extern "C" fn in_child() {
     let is_child_of_member = MEMBER.load(Ordering::Acquire) != 0;
     HAS_FORKED.store(false, Ordering::Relaxed);
     LEAVING.set(false);
+    crate::host::forks::in_child();
     crate::ARENAS.after_fork();
     crate::host::description::after_fork();
     crate::host::event_or_tell(Event::AtforkChild);

@@ -145,7 +145,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         if !offset.is_null() && !size.is_null() && *size > 0 {
             RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
         }
-        pthread_atfork(None, Some(birth::in_parent), Some(birth::in_child));
+        pthread_atfork(Some(host::forks::before), Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
     refusal::begin()?;

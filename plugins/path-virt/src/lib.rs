@@ -5,6 +5,7 @@
 //! | [`mapping`] | the list of names, both ways |
 //! | [`open`] | functions that open files |
 //! | [`names`] | functions that take paths and open nothing |
+//! | [`told`] | what other plugins make of a path |
 //! | [`results`] | functions that give paths: what the program sees is its own name |
 //!
 //! `DMTCP_PATH_MAPPING=OLD:NEW;OLD2:NEW2` is read when the program starts, and again from the environment of a restart.
@@ -23,6 +24,7 @@ mod mapping;
 mod names;
 mod open;
 mod results;
+mod told;
 
 use dmtcp_plugin_api::{hook, plugin};
 

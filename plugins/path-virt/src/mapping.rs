@@ -1,5 +1,7 @@
 //! The list of names: the first entry that is the path, or a directory above it, counts.
 
+use crate::told;
+use dmtcp_plugin_api::abi::Event;
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -101,8 +103,13 @@ impl Mapping {
 #[inline]
 pub fn real<R>(path: *const c_char, function: impl FnOnce(*const c_char) -> R) -> R {
     match current() {
-        Some(mapping) if !path.is_null() => translated(mapping, path, function),
-        _ => function(path),
+        _ if path.is_null() => function(path),
+        mapping if told::wanted(Event::VirtualToRealPath) => told::real(path, |path| match mapping {
+            Some(mapping) => translated(mapping, path, function),
+            None => function(path),
+        }),
+        Some(mapping) => translated(mapping, path, function),
+        None => function(path),
     }
 }
 
@@ -116,6 +123,18 @@ fn translated<R>(mapping: &Mapping, path: *const c_char, function: impl FnOnce(*
         Some(_) => function(buffer.as_ptr().cast()),
         None => function(path),
     }
+}
+
+/// The program's name of a path that the file system has named; its length. `None`: they are the same.
+pub fn own(path: &[u8], into: &mut [u8; LONGEST]) -> Option<usize> {
+    let mapped = current().and_then(|mapping| mapping.to_virtual(path, into));
+    if !told::wanted(Event::RealToVirtualPath) {
+        return mapped;
+    }
+    if mapped.is_none() {
+        join(path, b"", into)?;
+    }
+    Some(told::own(into))
 }
 
 #[cfg(test)]

@@ -1,31 +1,35 @@
 //! Functions that open files. `open` and its kin take a mode only sometimes; it is passed on in any case, which on this
 //! architecture is one register more that nobody reads.
 
-use crate::mapping::{self, LONGEST, real};
+use crate::mapping::{LONGEST, real};
 use libc::{DIR, FILE, c_char, c_int, mode_t};
 use std::ffi::CStr;
 
-/// Calls a function that changes the last part of a template in place, with the file system's name.
+/// Calls a function that changes a template in place, with the file system's name.
 fn template<R>(template: *mut c_char, function: impl FnOnce(*mut c_char) -> R) -> R {
-    let Some(mapping) = mapping::current().filter(|_| !template.is_null()) else { return function(template) };
-    let mut buffer = [0u8; LONGEST];
-    // SAFETY: the program passes a zero-terminated template, as the wrapped function demands.
-    let length = unsafe { CStr::from_ptr(template) }.count_bytes();
-    // SAFETY: the slice is over before the template is written to.
-    let name = unsafe { std::slice::from_raw_parts(template.cast::<u8>(), length) };
-    let Some(real) = mapping.to_real(name, &mut buffer) else { return function(template) };
-    let result = function(buffer.as_mut_ptr().cast());
-    // What both names have in common is their end; the function changes characters of the last component only.
-    let common = (0..length.min(real)).take_while(|&n| buffer[real - 1 - n] != b'/').count();
-    // SAFETY: the last `common` bytes of the template, which the program lets the function change.
-    unsafe {
-        std::ptr::copy_nonoverlapping(
-            buffer[real - common..].as_ptr(),
-            template.cast::<u8>().add(length - common),
-            common,
-        );
+    if template.is_null() {
+        return function(template);
     }
-    result
+    real(template, |name| {
+        if name == template.cast_const() {
+            return function(template);
+        }
+        // SAFETY: the program passes a zero-terminated template, as the wrapped function demands, and a name is
+        // zero-terminated; neither changes while the slices are used.
+        let (theirs, ours) = unsafe { (CStr::from_ptr(template).to_bytes(), CStr::from_ptr(name).to_bytes()) };
+        // What both have in common is their end, and the function changes nothing else.
+        let common = theirs.iter().rev().zip(ours.iter().rev()).take_while(|(a, b)| a == b).count();
+        let (length, real) = (theirs.len(), ours.len());
+        let mut buffer = [0u8; LONGEST];
+        buffer[..real].copy_from_slice(ours);
+        let result = function(buffer.as_mut_ptr().cast());
+        // SAFETY: the last `common` bytes of the template, which the program lets the function change.
+        unsafe {
+            let end = template.cast::<u8>().add(length - common);
+            std::ptr::copy_nonoverlapping(buffer[real - common..].as_ptr(), end, common);
+        }
+        result
+    })
 }
 
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;

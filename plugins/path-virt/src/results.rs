@@ -1,6 +1,8 @@
 //! Functions that give paths: the program gets its own name of what the file system says.
 
 use crate::mapping::{self, LONGEST, real};
+use crate::told;
+use dmtcp_plugin_api::abi::Event;
 use libc::{c_char, c_int, c_void, size_t, ssize_t};
 use std::ffi::CStr;
 
@@ -8,13 +10,20 @@ unsafe extern "C" {
     fn realloc(block: *mut c_void, size: size_t) -> *mut c_void;
 }
 
+/// Whether the program may see other names than the file system's.
+fn differs() -> bool {
+    mapping::current().is_some() || told::wanted(Event::RealToVirtualPath)
+}
+
 /// Replaces the text of a link, which has no zero, by the program's name. What does not fit is cut off, as in readlink(2).
 fn own_link(text: *mut c_char, length: ssize_t, room: size_t) -> ssize_t {
-    let Some(mapping) = mapping::current().filter(|_| length > 0) else { return length };
+    if length <= 0 || !differs() {
+        return length;
+    }
     let mut buffer = [0u8; LONGEST];
     // SAFETY: the function has written `length` bytes there.
     let found = unsafe { std::slice::from_raw_parts(text.cast::<u8>(), length as usize) };
-    let Some(own) = mapping.to_virtual(found, &mut buffer) else { return length };
+    let Some(own) = mapping::own(found, &mut buffer) else { return length };
     let own = own.min(room);
     // SAFETY: the program's buffer has `room` bytes.
     unsafe { std::ptr::copy_nonoverlapping(buffer.as_ptr(), text.cast(), own) };
@@ -23,10 +32,12 @@ fn own_link(text: *mut c_char, length: ssize_t, room: size_t) -> ssize_t {
 
 /// Replaces a path in a buffer of so many bytes by the program's name; null and ERANGE if that does not fit.
 fn own_path(path: *mut c_char, room: size_t) -> *mut c_char {
-    let Some(mapping) = mapping::current().filter(|_| !path.is_null()) else { return path };
+    if path.is_null() || !differs() {
+        return path;
+    }
     let mut buffer = [0u8; LONGEST];
     // SAFETY: the function has written a zero-terminated path there.
-    let Some(own) = mapping.to_virtual(unsafe { CStr::from_ptr(path) }.to_bytes(), &mut buffer) else { return path };
+    let Some(own) = mapping::own(unsafe { CStr::from_ptr(path) }.to_bytes(), &mut buffer) else { return path };
     if own >= room {
         // SAFETY: the calling thread's errno.
         unsafe { *libc::__errno_location() = libc::ERANGE };
@@ -39,7 +50,7 @@ fn own_path(path: *mut c_char, room: size_t) -> *mut c_char {
 
 /// Replaces a path in a block of libc's malloc, which the program will free, by the program's name.
 fn own_block(path: *mut c_char) -> *mut c_char {
-    if path.is_null() || mapping::current().is_none() {
+    if path.is_null() || !differs() {
         return path;
     }
     // SAFETY: the block is the function's result; whichever malloc made it, its realloc is the one that the program

@@ -10,7 +10,7 @@
 //! outside of all other plugins: paths are the program's.
 //!
 //! What can go wrong: a call that gets by, since nothing but libc's functions is wrapped: raw system calls, and what libc
-//! does inside itself (`system`, `posix_spawn`, `execl`, `tmpfile`, `opendir`). Events tell; what a plugin saves it finds
+//! does inside itself (`system`, `popen`, `tmpfile`, `opendir`). Events tell; what a plugin saves it finds
 //! by looking at the process.
 
 mod descriptors;
@@ -19,7 +19,6 @@ mod threads;
 
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::plugin;
-use std::ffi::c_int;
 
 plugin! {
     name: "program-events",
@@ -35,17 +34,9 @@ fn wanted(event: Event) -> bool {
     dmtcp_plugin_api::core::core().is_some_and(|core| core.wanted(event))
 }
 
-unsafe extern "C" {
-    fn __errno_location() -> *mut c_int;
-}
-
-/// Tells all plugins of an event, and keeps `errno` as the wrapped function left it.
+/// Tells all plugins of an event.
 fn tell<T>(event: Event, payload: &mut T) {
-    let Some(core) = dmtcp_plugin_api::core::core() else { return };
-    // SAFETY: the calling thread's errno.
-    unsafe {
-        let before = *__errno_location();
+    if let Some(core) = dmtcp_plugin_api::core::core() {
         core.happened(event, std::ptr::from_mut(payload).cast());
-        *__errno_location() = before;
     }
 }

@@ -1,4 +1,4 @@
-//! A program that is replaced by another one: PRE_EXEC shows plugins its arguments and environment, which they may change,
+//! A program that is replaced by another one, or starts one: PRE_EXEC shows plugins its arguments and environment, which they may change,
 //! and a descriptor to leave words for themselves on, which POST_EXEC gives them in the new program.
 //!
 //! The environment's last entry tells the core of the new program where that descriptor is ([`EXEC_STATE`]); it belongs
@@ -9,7 +9,7 @@
 use crate::{tell, wanted};
 use dmtcp_plugin_api::abi::{EXEC_STATE, Event, PreExec};
 use dmtcp_plugin_api::sys;
-use libc::{c_char, c_int};
+use libc::{c_char, c_int, c_void, pid_t};
 use std::ffi::CStr;
 
 type Argv = *const *const c_char;
@@ -43,7 +43,8 @@ fn copy(list: Argv, count: usize, into: *mut *const c_char) {
     unsafe { into.add(count).write(std::ptr::null()) };
 }
 
-/// Tells plugins what is about to be executed, and executes what they make of it. Only a call that failed returns.
+/// Tells plugins what is about to be executed, and executes what they make of it. A call that replaces the program
+/// returns only if it failed.
 fn execute(file: *const c_char, argv: Argv, envp: Argv, run: impl Fn(*const c_char, Argv, Argv) -> c_int) -> c_int {
     if !wanted(Event::PreExec) || file.is_null() {
         return run(file, argv, envp);
@@ -102,4 +103,16 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn execvp(file: *const c_char, argv: Argv) -> c_int { execute(file, argv, own_environment(), execvpe::next) }
     /// PRE_EXEC.
     fn execvpe(file: *const c_char, argv: Argv, envp: Argv) -> c_int { execute(file, argv, envp, next) }
+    /// PRE_EXEC, on the thread that spawns.
+    fn posix_spawn(
+        pid: *mut pid_t, path: *const c_char, actions: *const c_void, attributes: *const c_void, argv: Argv, envp: Argv,
+    ) -> c_int {
+        execute(path, argv, envp, |path, argv, envp| next(pid, path, actions, attributes, argv, envp))
+    }
+    /// As posix_spawn.
+    fn posix_spawnp(
+        pid: *mut pid_t, file: *const c_char, actions: *const c_void, attributes: *const c_void, argv: Argv, envp: Argv,
+    ) -> c_int {
+        execute(file, argv, envp, |file, argv, envp| next(pid, file, actions, attributes, argv, envp))
+    }
 }

@@ -1,4 +1,4 @@
-//! A plugin in Rust that says what the program does with descriptors, threads and programs. `c/watcher.c` is the same in C.
+//! A plugin in Rust that says what the program does with descriptors, threads, forks and programs. `c/watcher.c` is the same in C.
 //!
 //! Hooks of these events run on the thread of the program that does it, at any time.
 
@@ -31,6 +31,9 @@ hook!(DupFd, |_, dup| say(&format!("dup {} {}", dup.old_fd, dup.new_fd)));
 hook!(PthreadStart, |_: Core| say("thread starts"));
 hook!(PthreadReturn, |_: Core| say("thread returns"));
 hook!(PthreadExit, |_: Core| say("thread exits"));
+hook!(AtforkPrepare, |_: Core| say("fork begins"));
+hook!(AtforkParent, |_: Core| say("forked"));
+hook!(AtforkFailed, |_: Core| say("fork failed"));
 hook!(PreExec, |_, exec| {
     say(&format!("exec {}", name(exec.filename)));
     // What the new program's copy of this plugin is to know. The file has an end, and another plugin may have written.
