@@ -8,10 +8,10 @@
 //! What a stranger can make us hold is a few hundred bytes for a few seconds. What an acquaintance can make us hold is
 //! one message in and [`MOST_UNSENT`] bytes out.
 
+use crate::stream::Stream;
 use dmtcp_protocol::auth::{Key, Nonce, Side};
 use dmtcp_protocol::frame::{self, FrameError, HEADER};
 use dmtcp_protocol::message::{Answer, Challenge, FromClient, FromCoordinator, Hello};
-use mio::net::TcpStream;
 use std::io::{self, Read, Write};
 use std::time::{Duration, Instant};
 
@@ -76,7 +76,7 @@ pub struct Turn {
 /// A connection.
 pub struct Connection {
     /// The socket.
-    pub stream: TcpStream,
+    pub stream: Stream,
     stage: Stage,
     since: Instant,
     received: Vec<u8>,
@@ -86,7 +86,7 @@ pub struct Connection {
 
 impl Connection {
     /// A connection that has just been accepted.
-    pub fn new(stream: TcpStream, now: Instant) -> Self {
+    pub fn new(stream: Stream, now: Instant) -> Self {
         Self { stream, stage: Stage::Greeting, since: now, received: Vec::new(), unsent: Vec::new(), closing: false }
     }
 

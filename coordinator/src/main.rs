@@ -2,6 +2,7 @@
 //!
 //! ```text
 //!   server       sockets, console, signals, clock      (mio, one thread, nothing blocks but the disk)
+//!     stream       TCP and unix sockets
 //!     connection   one client: handshake, frames, buffers
 //!     computation  who is there and what is under way   (pure state)
 //!       commit       a generation on disk
@@ -20,10 +21,11 @@ mod script;
 mod server;
 mod standstill;
 mod status_file;
+mod stream;
 
 use args::Args;
 use computation::{Computation, Limits, Settings};
-use dmtcp_launcher::{coordinator, failure, flags, key, scratch};
+use dmtcp_launcher::{coordinator, failure, flags, key, local, scratch};
 use dmtcp_protocol::env;
 use journal::Journal;
 use server::{Options, Server};
@@ -84,6 +86,17 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         serde_json::json!({"host": host, "port": port, "pid": std::process::id()}),
         format_args!("listening on port {port} of {host}; the key is in {}", key.path.display()),
     );
+    let local = match local::Listener::beside(&listener, args.tmpdir.as_deref()) {
+        Ok(local) => Some(local),
+        Err(error) => {
+            journal.note(
+                "no_local_socket",
+                serde_json::json!({"reason": error.to_string()}),
+                format_args!("programs of this host come by TCP, for there is no unix socket: {error}"),
+            );
+            None
+        }
+    };
     let mut limits = Limits::default();
     if let Some(seconds) = args.barrier_timeout {
         let limit = Duration::from_secs(seconds);
@@ -117,7 +130,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         metrics_file: args.metrics_file.as_deref().map(std::path::absolute).transpose()?,
     };
     let computation = Computation::new(settings, journal);
-    let code = Server::new(listener, key.key, computation, journal, options)?.serve()?;
+    let code = Server::new(listener, local, key.key, computation, journal, options)?.serve()?;
     if let Some(path) = &args.status_file {
         status_file::end(path, code).with_context(|| format!("cannot write the status file {}", path.display()))?;
     }

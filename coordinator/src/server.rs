@@ -9,15 +9,15 @@ use crate::console::{self, Console, Line};
 use crate::journal::Journal;
 use crate::metrics::MetricsFile;
 use crate::standstill;
-use dmtcp_launcher::say;
+use crate::stream::Stream;
+use dmtcp_launcher::{local, say};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{FromCoordinator, Outcome};
-use mio::net::TcpListener;
+use mio::net::{TcpListener, UnixListener};
 use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::sys::socket::{setsockopt, sockopt};
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -28,12 +28,11 @@ use std::time::{Duration, Instant};
 const LISTENER: Token = Token(0);
 const CONSOLE: Token = Token(1);
 const SIGNALS: Token = Token(2);
+const LOCAL: Token = Token(3);
 /// Tokens from here on are connections.
 const FIRST_CLIENT: usize = 16;
 /// Strangers at the door at the same time; one more and the oldest has to leave.
 const MOST_STRANGERS: usize = 128;
-/// How long a host may be silent before it is asked whether it is still there, in seconds.
-const KEEP_ALIVE: u32 = 60;
 /// How often a listener is tried again that could not accept, and a console that was in the background.
 const RETRY: Duration = Duration::from_millis(200);
 /// How long sending the last messages may take.
@@ -56,6 +55,9 @@ pub struct Options {
 /// The coordinator's outside.
 pub struct Server {
     poll: Poll,
+    /// The name of the unix socket; before `listener`, for it has to go first.
+    _local: Option<local::Listener>,
+    local: Option<UnixListener>,
     listener: TcpListener,
     key: Key,
     computation: Computation,
@@ -84,9 +86,10 @@ pub struct Server {
 }
 
 impl Server {
-    /// A server on a socket that listens.
+    /// A server on sockets that listen.
     pub fn new(
         listener: std::net::TcpListener,
+        local: Option<local::Listener>,
         key: Key,
         computation: Computation,
         journal: Journal,
@@ -96,6 +99,16 @@ impl Server {
         listener.set_nonblocking(true)?;
         let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
+        let unix = match &local {
+            Some(local) => {
+                let socket = local.socket().try_clone()?;
+                socket.set_nonblocking(true)?;
+                let mut socket = UnixListener::from_std(socket);
+                poll.registry().register(&mut socket, LOCAL, Interest::READABLE)?;
+                Some(socket)
+            }
+            None => None,
+        };
         let mut set = SigSet::empty();
         set.add(Signal::SIGINT);
         set.add(Signal::SIGTERM);
@@ -109,6 +122,8 @@ impl Server {
         let metrics = options.metrics_file.clone().map(MetricsFile::new);
         Ok(Self {
             poll,
+            _local: local,
+            local: unix,
             listener,
             key,
             computation,
@@ -149,7 +164,7 @@ impl Server {
             }
             for event in &events {
                 match event.token() {
-                    LISTENER => self.accept(now),
+                    LISTENER | LOCAL => self.accept(now),
                     CONSOLE => self.read_console(now),
                     SIGNALS => self.read_signals(now),
                     Token(number) => {
@@ -232,8 +247,8 @@ impl Server {
     fn accept(&mut self, now: Instant) {
         self.accept_again = None;
         loop {
-            let mut stream = match self.listener.accept() {
-                Ok((stream, _)) => stream,
+            let mut stream = match self.next_stranger() {
+                Ok(stream) => stream,
                 Err(error) if error.kind() == io::ErrorKind::WouldBlock => return,
                 // The one that came has left again.
                 Err(error) if matches!(error.kind(), io::ErrorKind::ConnectionAborted | io::ErrorKind::Interrupted) => {
@@ -253,11 +268,8 @@ impl Server {
             let client = ClientId(self.next_client);
             self.next_client += 1;
             let interest = Interest::READABLE | Interest::WRITABLE;
-            let prepared = stream
-                .set_nodelay(true)
-                .and_then(|()| Ok(setsockopt(&stream, sockopt::KeepAlive, &true)?))
-                .and_then(|()| Ok(setsockopt(&stream, sockopt::TcpKeepIdle, &KEEP_ALIVE)?))
-                .and_then(|()| self.poll.registry().register(&mut stream, Token(client.0), interest));
+            let prepared =
+                stream.prepare().and_then(|()| self.poll.registry().register(&mut stream, Token(client.0), interest));
             if let Err(error) = prepared {
                 let reason = error.to_string();
                 self.journal.warn(
@@ -273,6 +285,16 @@ impl Server {
                 self.end(oldest, &End::Crowded, now);
             }
         }
+    }
+
+    /// Accepts a connection from either socket that listens.
+    fn next_stranger(&self) -> io::Result<Stream> {
+        match self.listener.accept() {
+            Err(error) if error.kind() == io::ErrorKind::WouldBlock => {}
+            result => return result.map(|(stream, _)| Stream::Tcp(stream)),
+        }
+        let local = self.local.as_ref().ok_or(io::ErrorKind::WouldBlock)?;
+        local.accept().map(|(stream, _)| Stream::Local(stream))
     }
 
     fn receive(&mut self, client: ClientId, now: Instant) {
@@ -367,10 +389,9 @@ impl Server {
         }
         for client in clients {
             let Some(connection) = self.connections.get_mut(client) else { continue };
-            let ends = connection.stream.local_addr().and_then(|ours| Ok((ours, connection.stream.peer_addr()?)));
-            let Some(inode) = ends.ok().and_then(|(ours, theirs)| standstill::other_end(ours, theirs)) else {
-                continue;
-            };
+            // Processes come by TCP; what comes by the unix socket only asks.
+            let Some((ours, theirs)) = connection.stream.ends() else { continue };
+            let Some(inode) = standstill::other_end(ours, theirs) else { continue };
             let Some(pid) = stopped.get(&inode) else { continue };
             let message = format!("process {pid} stands still (SIGSTOP): it is continued for what is asked");
             self.journal.note("continued", json!({"pid": pid.as_raw()}), message);

@@ -1,8 +1,11 @@
 //! A conversation with a coordinator, from the side that connects.
 //!
 //! Blocking, with a limit on every wait. The handshake proves the key both ways: a stranger that happens to listen on
-//! the port learns nothing, and is told apart from a coordinator that holds another key.
+//! the port learns nothing, and is told apart from a coordinator that holds another key. With a coordinator of this host
+//! the conversation goes over its unix socket (see [`crate::local`]) if it can, else, like all others, over TCP.
 
+use crate::local::{self, Stream};
+use crate::scratch;
 use dmtcp_protocol::auth::{Key, Nonce, Side};
 use dmtcp_protocol::frame::{self, FrameError};
 use dmtcp_protocol::message::{
@@ -10,7 +13,8 @@ use dmtcp_protocol::message::{
 };
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs};
+use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
+use std::path::Path;
 use std::time::{Duration, Instant};
 
 /// How long a connection attempt may take.
@@ -105,18 +109,16 @@ pub enum ClientError {
 
 /// An open conversation; both sides have proved the key.
 pub struct Connection {
-    stream: TcpStream,
+    stream: Stream,
     received: Vec<u8>,
     peer: String,
     address: IpAddr,
 }
 
-/// Connects and proves the key both ways.
-pub fn connect(host: &str, port: u16, key: &Key) -> Result<Connection, ClientError> {
+/// Connects and proves the key both ways. `tmpdir` is the flag of that name: where a unix socket would be.
+pub fn connect(host: &str, port: u16, key: &Key, tmpdir: Option<&Path>) -> Result<Connection, ClientError> {
     let peer = format!("{host}:{port}");
-    let (stream, address) = reach(host, port, &peer)?;
-    // Small messages that wait for each other: Nagle would cost a delayed acknowledgement each.
-    stream.set_nodelay(true).map_err(|error| ClientError::Broken { peer: peer.clone(), error })?;
+    let (stream, address) = reach(host, port, &peer, tmpdir)?;
     let mut connection = Connection { stream, received: Vec::new(), peer, address };
     connection.shake_hands(key)?;
     Ok(connection)
@@ -185,7 +187,7 @@ impl Connection {
     }
 
     /// The socket, for a program that waits for several things at once.
-    pub fn stream(&self) -> &TcpStream {
+    pub fn stream(&self) -> &Stream {
         &self.stream
     }
 
@@ -204,7 +206,7 @@ impl Connection {
     fn write(&mut self, bytes: &[u8]) -> Result<(), ClientError> {
         self.stream
             .set_write_timeout(Some(HANDSHAKE))
-            .and_then(|()| self.stream.write_all(bytes))
+            .and_then(|()| (&self.stream).write_all(bytes))
             .map_err(|error| self.broken(error, "room for a message"))
     }
 
@@ -220,7 +222,7 @@ impl Connection {
             if left.is_zero() {
                 return Err(ClientError::TooLong { peer: self.peer.clone(), what: what.into(), limit });
             }
-            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| self.stream.read(&mut chunk));
+            let read = self.stream.set_read_timeout(Some(left)).and_then(|()| (&self.stream).read(&mut chunk));
             match read {
                 Ok(0) => return Err(ClientError::Closed { peer: self.peer.clone(), what: what.into() }),
                 Ok(count) => self.received.extend_from_slice(&chunk[..count]),
@@ -256,11 +258,27 @@ pub(crate) fn addresses(host: &str, port: u16) -> Result<Vec<SocketAddr>, Client
         .map_err(|error| ClientError::Resolve { host: host.into(), error })
 }
 
-fn reach(host: &str, port: u16, peer: &str) -> Result<(TcpStream, IpAddr), ClientError> {
+/// Whether an address is one of this host.
+pub(crate) fn is_own(address: IpAddr) -> bool {
+    // The kernel lets a socket have an address exactly if it is one of this host.
+    address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
+}
+
+fn reach(host: &str, port: u16, peer: &str, tmpdir: Option<&Path>) -> Result<(Stream, IpAddr), ClientError> {
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses(host, port)? {
+        let ip = address.ip();
+        if (ip.is_loopback() || host == scratch::host_name() && is_own(ip))
+            && let Some(stream) = local::reach(address, tmpdir)
+        {
+            return Ok((Stream::Local(stream), ip));
+        }
         match TcpStream::connect_timeout(&address, CONNECT) {
-            Ok(stream) => return Ok((stream, address.ip())),
+            Ok(stream) => {
+                // Small messages that wait for each other: Nagle would cost a delayed acknowledgement each.
+                stream.set_nodelay(true).map_err(|error| ClientError::Broken { peer: peer.into(), error })?;
+                return Ok((Stream::Tcp(stream), ip));
+            }
             Err(error) => failure = error,
         }
     }

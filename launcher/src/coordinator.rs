@@ -51,7 +51,7 @@ pub struct Wanted {
     pub checkpoint_dir: Option<PathBuf>,
     /// Its log, for one that is started.
     pub log_file: Option<PathBuf>,
-    /// The flag of that name: where the key is if the home directory is not usable.
+    /// The flag of that name: where the unix socket is, and the key if the home directory is not usable.
     pub tmpdir: Option<PathBuf>,
 }
 
@@ -67,6 +67,8 @@ pub struct Found {
     pub key: KeyFile,
     /// Whether it is new.
     pub started: bool,
+    /// Where its unix socket is: [`Wanted::tmpdir`].
+    tmpdir: Option<PathBuf>,
     /// The conversation that showed that it is there, when it was there before.
     connection: Option<Connection>,
 }
@@ -76,7 +78,7 @@ impl Found {
     pub fn connect(&mut self) -> Result<Connection, ClientError> {
         match self.connection.take() {
             Some(connection) => Ok(connection),
-            None => client::connect(&self.host, self.port, &self.key.key),
+            None => client::connect(&self.host, self.port, &self.key.key, self.tmpdir.as_deref()),
         }
     }
 }
@@ -140,7 +142,7 @@ pub fn find_or_start(wanted: &Wanted) -> Result<Found, StartError> {
     }
     let mut found = None;
     if wanted.mode != Mode::New && port != 0 {
-        match client::connect(&host, port, &key.key) {
+        match client::connect(&host, port, &key.key, wanted.tmpdir.as_deref()) {
             Ok(connection) => found = Some(connection),
             Err(ClientError::NoAnswer { .. }) if wanted.mode == Mode::Any && is_local(&host)? => {}
             Err(error) => return Err(error.into()),
@@ -156,7 +158,8 @@ pub fn find_or_start(wanted: &Wanted) -> Result<Found, StartError> {
     if let Some(path) = &wanted.port_file {
         write_port_file(path, port).map_err(|error| StartError::PortFile { path: path.clone(), error })?;
     }
-    Ok(Found { host, address, port, key, started: connection.is_none(), connection })
+    let tmpdir = wanted.tmpdir.clone();
+    Ok(Found { host, address, port, key, started: connection.is_none(), tmpdir, connection })
 }
 
 /// Opens the socket that a coordinator listens on, at one address or (`None`) at all; the second value is the port.
@@ -188,8 +191,7 @@ pub fn write_port_file(path: &Path, port: u16) -> io::Result<()> {
 /// Whether one of a host's addresses is ours.
 fn is_local(host: &str) -> Result<bool, ClientError> {
     let addresses = client::addresses(host, 0)?;
-    // The kernel lets a socket have an address exactly if it is one of this host.
-    Ok(addresses.iter().any(|address| address.ip().is_loopback() || std::net::UdpSocket::bind(address).is_ok()))
+    Ok(addresses.iter().any(|address| client::is_own(address.ip())))
 }
 
 /// Starts a coordinator that ends with its last process; the value is where it listens.
@@ -217,6 +219,9 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
         .env(env::COORD_KEY_FILE, &key.path)
         .stdin(Stdio::null())
         .stdout(Stdio::null());
+    if let Some(directory) = &wanted.tmpdir {
+        command.arg("--tmpdir").arg(directory);
+    }
     if let Some(seconds) = wanted.interval {
         command.arg("--interval").arg(seconds.to_string());
     }

@@ -24,6 +24,7 @@ pub mod key;
 pub mod launch;
 pub mod launch_flags;
 pub mod libraries;
+pub mod local;
 pub mod plugin_file;
 pub mod plugin_library;
 mod plugin_list;

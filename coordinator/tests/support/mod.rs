@@ -40,7 +40,9 @@ impl Coordinator {
             command.env_remove(name);
         }
         let child = command
-            .args(["-p", "0", "--port-file"])
+            .env("TMPDIR", directory.path())
+            .env("DMTCP_COORD_PORT", "0")
+            .arg("--port-file")
             .arg(&port_file)
             .arg("--ckptdir")
             .arg(&images)
@@ -56,11 +58,22 @@ impl Coordinator {
     }
 
     pub fn connect(&self) -> Connection {
-        client::connect("127.0.0.1", self.port, &Key::new(KEY)).unwrap()
+        client::connect("127.0.0.1", self.port, &Key::new(KEY), None).unwrap()
     }
 
     pub fn connect_with(&self, key: [u8; 32]) -> Result<Connection, ClientError> {
-        client::connect("127.0.0.1", self.port, &Key::new(key))
+        client::connect("127.0.0.1", self.port, &Key::new(key), None)
+    }
+
+    /// Like a program with the coordinator's scratch directory; the other connections know another one.
+    pub fn connect_locally(&self, key: [u8; 32]) -> Result<Connection, ClientError> {
+        client::connect("127.0.0.1", self.port, &Key::new(key), Some(self.directory.path()))
+    }
+
+    /// Ends it without a chance to clean up.
+    pub fn kill(&mut self) {
+        self.child.kill().unwrap();
+        self.child.wait().unwrap();
     }
 
     pub fn pid(&self) -> u32 {

@@ -89,7 +89,7 @@ fn main() {
 
 fn ask(host: &str, port: u16, command: Command) -> Result<Outcome, Box<dyn std::error::Error>> {
     let key = key::load_or_create(None)?;
-    let mut connection = client::connect(host, port, &key.key)?;
+    let mut connection = client::connect(host, port, &key.key, None)?;
     let waits = matches!(command, Command::Checkpoint { wait: true, .. });
     let limit = if waits { CHECKPOINT } else { ANSWER };
     let bar = waits && std::io::stderr().is_terminal();
