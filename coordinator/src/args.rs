@@ -37,6 +37,10 @@ pub struct Args {
     /// Scratch directory [env: DMTCP_TMPDIR, TMPDIR] [default: /tmp]
     #[arg(short = 't', long, value_name = "DIR")]
     pub tmpdir: Option<PathBuf>,
+    /// Write the values that processes shared to dmtcp_coordinator_db-*.json in the checkpoint directory when the last of
+    /// them leaves [env: DMTCP_COORD_WRITE_KV_DATA]
+    #[arg(long, env = "DMTCP_COORD_WRITE_KV_DATA", hide_env = true, value_parser = clap::builder::FalseyValueParser::new())]
+    pub write_kv_data: bool,
     /// End when the last process has left
     #[arg(long)]
     pub exit_on_last: bool,

@@ -22,6 +22,7 @@ mod server;
 mod standstill;
 mod status_file;
 mod stream;
+mod values;
 
 use args::Args;
 use computation::{Computation, Limits, Settings};
@@ -117,6 +118,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         restart_program,
         interval: args.interval,
         keep: args.keep,
+        write_values: args.write_kv_data,
         kill_after_checkpoint: args.kill_after_ckpt,
         exit_on_last: args.exit_on_last,
         limits,

@@ -10,6 +10,7 @@ use crate::journal::Journal;
 use crate::metrics::MetricsFile;
 use crate::standstill;
 use crate::stream::Stream;
+use crate::values;
 use dmtcp_launcher::{local, say};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{FromCoordinator, Outcome};
@@ -374,6 +375,13 @@ impl Server {
                         }
                     }
                     Effect::Awaken(clients) => self.awaken(&clients, now),
+                    Effect::Values(path, content) => {
+                        if let Err(error) = values::write(&path, &content) {
+                            let fields = json!({"path": path.display().to_string(), "reason": error.to_string()});
+                            let message = format!("cannot write the values to {}: {error}", path.display());
+                            self.journal.warn("values_failed", fields, message);
+                        }
+                    }
                     Effect::Remove(directories) => commit::remove(&directories),
                     Effect::Exit(code) => self.exit = Some(code),
                 }

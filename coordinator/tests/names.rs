@@ -5,7 +5,9 @@ mod support;
 use dmtcp_launcher::client::ClientError;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, Join};
 use dmtcp_protocol::names::{Answer, LONGEST_NAME, LONGEST_VALUE, Operation, Scope};
-use support::{CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, reason, run_generation, work_on_name};
+use support::{
+    CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, reason, run_generation, wait_for, work_on_name,
+};
 
 const ALL: Scope = Scope::Computation;
 
@@ -46,6 +48,31 @@ fn what_one_process_publishes_the_others_find() {
     assert_eq!(b.share("db", "count", Operation::Add(2)), Answer::Was(None));
     assert_eq!(a.share("db", "count", Operation::Add(3)), was("2"));
     assert_eq!(a.share("db", "count", Operation::Max(4)), was("5"));
+}
+
+#[test]
+fn values_are_written_when_the_last_process_has_left() {
+    let coordinator = Coordinator::start(&["--write-kv-data"]);
+    let (mut a, b) = (coordinator.worker(1), coordinator.worker(2));
+    a.share("/plugin/mine", "server \"one\"", Operation::Set("host:7000".into()));
+    a.share("/plugin/mine", "count", Operation::Add(3));
+    let written = || {
+        let mut files = std::fs::read_dir(coordinator.images()).unwrap().flatten().map(|entry| entry.path());
+        files.find(|path| path.extension().is_some_and(|extension| extension == "json"))
+    };
+    drop(b);
+    coordinator.status();
+    assert_eq!(written(), None, "one is still there");
+    let computation = a.computation;
+    drop(a);
+    let path = wait_for("the file with the values", written);
+    let name = path.file_name().unwrap().to_string_lossy().into_owned();
+    assert!(name.starts_with(&format!("dmtcp_coordinator_db-{computation}-")), "{name}");
+    let mode = std::os::unix::fs::PermissionsExt::mode(&path.metadata().unwrap().permissions());
+    assert_eq!(mode & 0o777, 0o600);
+    let content: serde_json::Value = serde_json::from_slice(&std::fs::read(&path).unwrap()).unwrap();
+    assert_eq!(content["databases"]["/plugin/mine"]["server \"one\""], "host:7000");
+    assert_eq!(content["databases"]["/plugin/mine"]["count"], "3");
 }
 
 #[test]

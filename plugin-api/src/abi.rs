@@ -113,12 +113,6 @@ pub enum Event {
     AtforkChild = 6,
     /// In place of ATFORK_PARENT: there is no child.
     AtforkFailed = 7,
-    /// Before a vfork, on the thread that forks.
-    VforkPrepare = 8,
-    /// After a vfork, in the parent: its child has ended or executed a program.
-    VforkParent = 9,
-    /// In place of VFORK_PARENT: there was no child.
-    VforkFailed = 11,
     /// On a thread that begins.
     PthreadStart = 12,
     /// On a thread that calls pthread_exit.
@@ -154,7 +148,7 @@ pub enum Event {
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 26] = [
+    pub const ALL: [Self; 23] = [
         Self::Init,
         Self::Exit,
         Self::PreExec,
@@ -163,9 +157,6 @@ impl Event {
         Self::AtforkParent,
         Self::AtforkChild,
         Self::AtforkFailed,
-        Self::VforkPrepare,
-        Self::VforkParent,
-        Self::VforkFailed,
         Self::PthreadStart,
         Self::PthreadExit,
         Self::PthreadReturn,
@@ -197,9 +188,6 @@ impl Event {
             Self::AtforkParent => "ATFORK_PARENT",
             Self::AtforkChild => "ATFORKCHILD",
             Self::AtforkFailed => "ATFORK_FAILED",
-            Self::VforkPrepare => "VFORK_PREPARE",
-            Self::VforkParent => "VFORK_PARENT",
-            Self::VforkFailed => "VFORK_FAILED",
             Self::PreSuspend => "PRESUSPEND",
             Self::PreCheckpoint => "PRECHECKPOINT",
             Self::Resume => "RESUME",
@@ -223,8 +211,6 @@ impl Event {
                 | Self::AtforkParent
                 | Self::AtforkChild
                 | Self::AtforkFailed
-                | Self::VforkParent
-                | Self::VforkFailed
                 | Self::PthreadExit
                 | Self::PthreadReturn
                 | Self::Resume

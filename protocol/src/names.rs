@@ -85,6 +85,11 @@ impl Names {
         Self { databases: BTreeMap::new(), bytes: 0 }
     }
 
+    /// All databases by name, with their keys and values.
+    pub fn databases(&self) -> impl Iterator<Item = (&str, &BTreeMap<Vec<u8>, Vec<u8>>)> {
+        self.databases.iter().map(|(name, values)| (name.as_str(), values))
+    }
+
     /// Carries an operation out.
     pub fn carry_out(&mut self, database: &str, key: &[u8], operation: &Operation) -> Answer {
         self.try_out(database, key, operation).unwrap_or_else(|answer| answer)

@@ -61,6 +61,9 @@ pub struct Options {
     /// Pause at a stage of the restart, 1 to 7, for a debugger
     #[arg(long, value_name = "STAGE", env = "DMTCP_RESTART_PAUSE", value_parser = clap::value_parser!(u32).range(1..=7))]
     pub debug_restart_pause: Option<u32>,
+    /// Pause at that stage, 4 to 7, and start gdb on the first process there
+    #[arg(long, value_name = "STAGE", hide = true, value_parser = clap::value_parser!(u32).range(1..=7))]
+    pub gdb: Option<u32>,
     /// Images: names that end in .dmtcp (names that end in _files are skipped)
     #[arg(value_name = "IMAGE")]
     pub images: Vec<PathBuf>,

@@ -32,11 +32,13 @@ pub struct Pause {
 }
 
 impl Pause {
-    /// Of the flag (which knows the variable), and of what the environment says beyond that.
-    pub fn asked(flag: Option<u32>) -> Self {
+    /// Of the flags (the first of which knows its variable; `gdb` is a stage, too), and of what the environment says beyond
+    /// that.
+    pub fn asked(flag: Option<u32>, gdb: Option<u32>) -> Self {
         let old = std::env::var("MTCP_RESTART_PAUSE").ok().and_then(|value| value.trim().parse().ok());
         let attach = std::env::var_os(env::GDB_ATTACH_ON_RESTART).is_some_and(|x| !x.is_empty() && x != "0");
-        let stage = flag.or(old);
+        let attach = attach || gdb.is_some();
+        let stage = gdb.or(flag).or(old);
         // gdb is of use where the program's own memory is.
         let stage = if attach { Some(stage.unwrap_or(RESTORED).max(RESTORED)) } else { stage };
         Self { stage, attach }

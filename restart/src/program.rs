@@ -148,7 +148,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     if options.check {
         return Ok(Ended::Exited(0));
     }
-    let pause = Pause::asked(options.debug_restart_pause);
+    let pause = Pause::asked(options.debug_restart_pause, options.gdb);
     pause.at(1, libc::STDERR_FILENO);
     let (connection, mut info) = announce(options, &selection, &plugins, begun)?;
     // The first one of a name counts.

@@ -75,7 +75,7 @@ fn pauses(s: &mut Scenario) -> Result<()> {
 }
 
 /// dmtcp_restart brings gdb along, which finds the program as it was stopped and lets it go on.
-fn attaches(s: &mut Scenario) -> Result<()> {
+fn attaches(s: &mut Scenario, variable: &[(&str, &str)], flag: &[&str]) -> Result<()> {
     s.output_in_pipe();
     s.launch()?;
     s.see_steps(3)?;
@@ -93,8 +93,10 @@ fn attaches(s: &mut Scenario) -> Result<()> {
     let path = s.command("true").get_envs().find_map(|(name, value)| (name == "PATH").then_some(value?.to_owned()));
     let path = path.context("no PATH")?;
     s.set_env("PATH", &format!("{}:{}", s.path("").display(), path.to_string_lossy()));
-    s.set_env("DMTCP_GDB_ATTACH_ON_RESTART", "1");
-    s.restart(&Restart::images())?;
+    for (name, value) in variable {
+        s.set_env(name, value);
+    }
+    s.restart(&Restart::images().options(flag))?;
     s.see_steps(3)?;
     let said = fs::read_to_string(&marks)?;
     ensure!(said.matches(" work (").count() == 3, "gdb has not seen three stacks with work(): {said}");
@@ -202,7 +204,9 @@ fn main() -> ExitCode {
     let case = |name: &str, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).streams(3);
     runner::main(vec![
         case("a_restart_pauses_at_each_stage", pauses).sampled_as(RunAs::User),
-        case("gdb_attached_by_the_restart", attaches).sampled_as(RunAs::Root),
+        case("gdb_attached_by_the_restart", |s| attaches(s, &[("DMTCP_GDB_ATTACH_ON_RESTART", "1")], &[]))
+            .sampled_as(RunAs::Root),
+        case("gdb_attached_at_a_stage", |s| attaches(s, &[], &["--gdb", "5"])).sampled_as(RunAs::User),
         case("symbols_after_a_live_restart", symbols).sampled_as(RunAs::User),
         case("images_are_inspected", inspected).sampled_as(RunAs::User),
         case("compressed_image_as_a_core", expanded_core).options(&["--compress", "zstd"]).sampled_as(RunAs::Root),

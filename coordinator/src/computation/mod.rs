@@ -26,6 +26,7 @@ pub use settings::{Limits, Settings};
 
 use crate::journal::Journal;
 use crate::metrics::Counts;
+use crate::values;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join, Outcome, Timings};
 use dmtcp_protocol::names::Names;
 use generation::Generation;
@@ -65,6 +66,8 @@ pub enum Effect {
     Tell(Outcome),
     /// Continue those of these processes that stand still (SIGSTOP): they are waited for.
     Awaken(Vec<ClientId>),
+    /// Write what processes have shared to a file.
+    Values(PathBuf, Value),
     /// Remove directories that no longer count; nobody waits for that.
     Remove(Vec<PathBuf>),
     /// End the coordinator.
@@ -319,6 +322,10 @@ impl Computation {
     }
 
     fn last_left(&mut self, now: Instant) {
+        if let (true, Some(id)) = (self.settings.write_values && self.names.databases().next().is_some(), self.id) {
+            let (name, content) = values::file(id, self.since / 1_000_000_000, &self.names);
+            self.effects.push(Effect::Values(self.settings.checkpoint_dir.join(name), content));
+        }
         if matches!(self.activity, Activity::Ending(_)) {
             return self.finish_ending(now);
         }

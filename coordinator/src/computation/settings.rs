@@ -55,6 +55,8 @@ pub struct Settings {
     pub interval: u32,
     /// How many complete generations are kept.
     pub keep: u32,
+    /// What processes have shared is written to a file when the last of them leaves.
+    pub write_values: bool,
     /// Every checkpoint ends the processes.
     pub kill_after_checkpoint: bool,
     /// End with the last process.

@@ -109,7 +109,7 @@ fn finish(bits: u32) {
 }
 
 fn bit(event: Event) -> u32 {
-    1 << event as u32
+    1u32.checked_shl(event as u32).unwrap_or(0)
 }
 
 /// Notes the thread's id in the image.
