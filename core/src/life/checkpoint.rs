@@ -240,6 +240,7 @@ fn describe_and_write(
     };
     let file = create(&worker.checkpoint_dir, &directory, &path).map_err(&fail)?;
     let volatile = capture::volatile(&own);
+    threads::settle().map_err(&fail)?;
     let mut plan = capture::plan(&mut described, &facts, &own).map_err(&fail)?;
     if config::config().is_some_and(|c| c.fail_on_unsupported)
         && let Some(first) = described.unsupported.first()

@@ -25,7 +25,7 @@ pub use handler::{
 };
 
 use crate::ids;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{proc_files, sys};
 use slot::{Order, Role, Slot, State};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -77,6 +77,33 @@ pub fn take_late_signals() {
 fn nudge() {
     sys::futex_wake(EPOCH.as_ptr());
     sys::nap(WAKE);
+}
+
+/// How long parked threads may take to come to rest, in nanoseconds.
+const REST: u64 = 30_000_000_000;
+
+/// Waits until all parked threads sleep: one that has just announced itself, or was woken to look at its orders, still
+/// writes to the stack of its slot, which is about to be summed up and stored. After that nobody wakes them until the
+/// image is written. The error names the thread.
+pub fn settle() -> Result<(), String> {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    for slot in parked() {
+        while slot.state() == State::Parked && !sleeps(slot.tid()) {
+            if sys::clock(libc::CLOCK_MONOTONIC) - start > REST {
+                return Err(format!("thread {} has stopped, but does not come to rest", slot.tid()));
+            }
+            sys::yield_cpu();
+        }
+    }
+    Ok(())
+}
+
+/// Whether a thread is inside futex(2), and stays there: the kernel says `running` of one that has been woken. Where it does
+/// not tell (proc(5), /proc/PID/syscall), nobody can know.
+fn sleeps(tid: i32) -> bool {
+    let text = proc_files::read_file(&proc_files::task_path(tid, "syscall"));
+    let number = |text: Vec<u8>| String::from_utf8_lossy(&text).split(' ').next().and_then(|word| word.parse().ok());
+    text.map_or(true, |text| number(text) == Some(libc::SYS_futex))
 }
 
 /// Slots of parked threads, the first thread's first.
