@@ -31,8 +31,10 @@ if (!isMainThread) {
   const sleep = ms => new Promise(resolve => setTimeout(resolve, ms));
   const pool = (async () => {
     while (!ended) {
-      await fs.promises.writeFile('pooled', String(++pooled));
-      const text = await fs.promises.readFile('pooled', 'utf8');
+      // A file of its own: a restart goes back to before what a killed run has written.
+      const name = `pooled.${++pooled}`;
+      await fs.promises.writeFile(name, String(pooled));
+      const text = await fs.promises.readFile(name, 'utf8');
       if (text !== String(pooled)) fail(`read ${text} instead of ${pooled}`);
       note(`p pooled ${pooled}`);
       await sleep(10);

@@ -214,12 +214,26 @@ fn has_ended(pid: i32) -> bool {
     looked.is_err() || info[CHILD_PID] != 0
 }
 
-/// Whether a child is missing from a generation although it lives, now that every process of it has stopped: it was in the
-/// middle of an exec and will join again. One that was about to end is given the time to.
-pub fn misses_a_child(members: &[i32], outside: &[Outsider]) -> bool {
+/// Whether a process has memory, and so may run: one that ends has given it up long before it can be waited for.
+fn has_memory(pid: i32) -> bool {
+    proc_files::read_file(&format!("/proc/{pid}/statm")).is_ok_and(|sizes| !sizes.starts_with(b"0 "))
+}
+
+/// Children that may still run, [`await_children`] having returned.
+pub fn running_children() -> Vec<i32> {
+    children().into_iter().filter(|pid| has_memory(*pid)).collect()
+}
+
+/// Whether a child is missing from a generation, now that every process of it has stopped: it was in the middle of an exec,
+/// was not stopped, and its new program runs while others are looked at; perhaps it has ended by now. `running` are the
+/// children that could still do something before all had stopped. Others that are about to end are given the time to.
+pub fn misses_a_child(members: &[i32], outside: &[Outsider], running: &[i32]) -> bool {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let strangers: Vec<i32> = children().into_iter().filter(|pid| !members.contains(pid)).collect();
-    strangers.into_iter().filter(|pid| outside.iter().all(|o| o.pid != *pid)).any(|pid| {
+    let is_stranger = |pid: &i32| !members.contains(pid) && outside.iter().all(|o| o.pid != *pid);
+    if running.iter().any(is_stranger) {
+        return true;
+    }
+    children().into_iter().filter(is_stranger).any(|pid| {
         while !has_ended(pid) {
             if sys::clock(libc::CLOCK_MONOTONIC) - start > END_LIMIT {
                 return true;

@@ -69,13 +69,14 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
     log::note(&format!("all threads have stopped after {} us", (stopped - start) / 1000));
     let outside = birth::await_children();
+    let running = birth::running_children();
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
         go_on(worker, false);
         log::note(&format!("generation {generation} is given up: {reason}"));
         return Outcome::Resumed;
     }
-    if birth::misses_a_child(host::description::neighbours(), &outside) {
+    if birth::misses_a_child(host::description::neighbours(), &outside, &running) {
         worker.send(&FromClient::Again { generation });
         // The coordinator lets everybody go.
         let given_up = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
