@@ -7,7 +7,7 @@
 use crate::plugin_file::MACHINE;
 use nix::unistd::{AccessFlags, Gid, Uid, access};
 use object::read::elf::{Dyn, FileHeader, ProgramHeader};
-use object::{Architecture, Endianness, elf};
+use object::{Endianness, elf};
 use std::ffi::{OsStr, OsString};
 use std::fs::File;
 use std::io::{self, Read};
@@ -195,20 +195,13 @@ fn static_program(path: &Path, beginning: &[u8]) -> Result<Option<&'static str>,
     let Ok(header) = elf::FileHeader64::<Endianness>::parse(beginning) else { return Ok(None) };
     let Ok(endian) = header.endian() else { return Ok(None) };
     let machine = header.e_machine(endian);
-    if machine != elf_machine(MACHINE) {
+    if machine != MACHINE {
         return Err(foreign(format!("ELF machine {machine}")));
     }
     // Tables that lie further on, or are broken, are the kernel's to judge.
     let Ok(segments) = header.program_headers(endian, beginning) else { return Ok(None) };
     let has_loader = segments.iter().any(|segment| segment.p_type(endian) == elf::PT_INTERP);
     Ok((!has_loader).then_some("is statically linked"))
-}
-
-fn elf_machine(machine: Architecture) -> u16 {
-    match machine {
-        Architecture::Aarch64 => elf::EM_AARCH64,
-        _ => elf::EM_X86_64,
-    }
 }
 
 #[cfg(test)]
@@ -242,7 +235,7 @@ mod tests {
     #[test]
     fn a_static_program_runs_outside_and_a_foreign_one_not_at_all() {
         let directory = tempfile::tempdir().unwrap();
-        let fixed = program(directory.path(), "fixed", &header(2, elf_machine(MACHINE)), 0o700);
+        let fixed = program(directory.path(), "fixed", &header(2, MACHINE), 0o700);
         assert!(examine(&fixed).unwrap().unwrap().contains("static"));
         for (class, machine) in [(1, elf::EM_386), (2, elf::EM_PPC64)] {
             let foreign = program(directory.path(), "foreign", &header(class, machine), 0o700);
@@ -263,7 +256,7 @@ mod tests {
     #[test]
     fn broken_programs_are_left_to_the_kernel() {
         let directory = tempfile::tempdir().unwrap();
-        let mut cut = header(2, elf_machine(MACHINE));
+        let mut cut = header(2, MACHINE);
         cut[32..40].copy_from_slice(&u64::MAX.to_le_bytes());
         cut[54] = 56;
         cut[56] = 9;
@@ -276,7 +269,7 @@ mod tests {
     #[test]
     fn scripts_are_judged_by_their_interpreter() {
         let directory = tempfile::tempdir().unwrap();
-        let fixed = program(directory.path(), "fixed", &header(2, elf_machine(MACHINE)), 0o700);
+        let fixed = program(directory.path(), "fixed", &header(2, MACHINE), 0o700);
         let script = format!("#! {} -x\n", fixed.display());
         let script = program(directory.path(), "script", script.as_bytes(), 0o700);
         assert!(examine(&script).unwrap().unwrap().contains("fixed is statically linked"));
