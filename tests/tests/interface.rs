@@ -9,6 +9,9 @@ use std::process::ExitCode;
 /// Exit status of programs that make steps.
 const STATUS: i32 = 7;
 
+/// Where `dmtcp.h` is.
+const INCLUDE: &str = concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../include");
+
 fn threads() -> Program {
     Program::c("threads.c", &[]).args(&["2", "10"])
 }
@@ -403,6 +406,9 @@ fn main() -> ExitCode {
             hooks_use_libc,
         )
         .sampled_as(RunAs::User),
+        Case::new("locks_of_plugins_are_fought_for_over_restarts", Program::c("plugin_locks.c", &[INCLUDE]))
+            .streams(9)
+            .sampled_as(RunAs::User),
         case("section_of_a_plugin_is_explained", section_is_explained),
         case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
         case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),
