@@ -43,8 +43,8 @@ pub extern "C" fn next_symbol(symbol: *const c_char, version: *const c_char) -> 
     std::hint::black_box(found)
 }
 
-/// Assembly: calls a function with r11 as its argument, all argument registers kept (vectors: 128 bits), then jumps to its
-/// result.
+/// Assembly: calls a function with r11 and the address of the six saved integer arguments, last one first; keeps all argument
+/// registers (vectors: 128 bits), then jumps to its result.
 #[doc(hidden)]
 #[macro_export]
 macro_rules! resolve_and_jump {
@@ -71,6 +71,7 @@ macro_rules! resolve_and_jump {
             "movups [rsp+96], xmm6",
             "movups [rsp+112], xmm7",
             "mov rdi, r11",
+            "lea rsi, [rbp-48]",
             "call {resolve}",
             "mov r11, rax",
             "movups xmm0, [rsp]",

@@ -2,7 +2,7 @@
 //!
 //! A plugin is one shared object with two halves that share nothing but bytes in the image:
 //!
-//! * the *in-process half* lives inside the application: wrappers ([`wrappers!`]), event hooks ([`hook!`]), claims and
+//! * the *in-process half* lives inside the application: wrappers ([`wrappers!`], [`pass_through!`]), event hooks ([`hook!`]), claims and
 //!   sections through [`core::Core`]. It obeys `docs/in-process-rules.md`: no libc call but through the next wrapper, raw
 //!   system calls from [`sys`], memory from [`arena`];
 //! * the *restart half* ([`restart`]) lives inside `dmtcp_restart` and is ordinary Rust.
@@ -26,6 +26,7 @@ pub mod kept;
 mod lazy;
 mod macros;
 pub mod names;
+pub mod passing;
 pub mod proc_files;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 pub mod restart;

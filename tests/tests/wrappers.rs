@@ -117,6 +117,38 @@ fn third_party(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// A function with arguments in all registers and on the stack, and one that returns twice on one stack.
+const PASSED: &str = r#"
+#include <stdio.h>
+#include <sys/wait.h>
+#include <unistd.h>
+int main(void)
+{
+  volatile int left = 0;
+  int status;
+  dprintf(2, "%d %d %d %d %d %g %g %g %g %g %g %g %g %g %s\n", 1, 2, 3, 4, 5, .1, .2, .3, .4, .5, .6, .7, .8, .9, "end");
+  pid_t parent = getpid(), child = vfork();
+  if (child == 0) {
+    left = getppid() == parent;
+    _exit(3);
+  }
+  return !(waitpid(child, &status, 0) == child && WEXITSTATUS(status) == 3 && left == 1);
+}
+"#;
+
+fn calls_that_pass(s: &mut Scenario) -> Result<()> {
+    let source = s.path("passed.c");
+    fs::write(&source, PASSED)?;
+    let program = compile(s, &["gcc", "-O1", "-U_FORTIFY_SOURCE"], &source, "passed")?.display().to_string();
+    let early = built(s, "libtest_early.so")?;
+    let printed = "1 2 3 4 5 0.1 0.2 0.3 0.4 0.5 0.6 0.7 0.8 0.9 end\n";
+    let said = run(s, &[&early], &[], &[&program])?;
+    ensure!(said == format!("early: dprintf to 2\n{printed}early: vfork\n"), "it said: {said}");
+    let said = run(s, &[&early], &["--disable-wrapper", "early:dprintf"], &[&program])?;
+    ensure!(said == format!("{printed}early: vfork\n"), "it said: {said}");
+    Ok(())
+}
+
 /// The program prints, and so do the wrappers, in a library's constructor, before anything of ours was initialised.
 fn constructors(s: &mut Scenario) -> Result<()> {
     let text = "#include <unistd.h>\n__attribute__((constructor)) static void first(void)\n\
@@ -155,6 +187,7 @@ fn main() -> ExitCode {
     runner::main(vec![
         case("wrappers_follow_their_priorities", priorities),
         case("wrappers_call_the_version_that_they_ask_for", versions),
+        case("wrappers_let_calls_pass_whose_arguments_nobody_knows", calls_that_pass),
         case("wrappers_work_in_constructors_of_libraries", constructors),
         Case::flow("wrappers_are_left_by_exception_cancellation_and_jump", through, unwinding).streams(3),
         case("functions_of_a_library_are_wrapped_however_it_comes", third_party),

@@ -1,8 +1,9 @@
-//! A plugin that comes late and has a wrapper that comes early; wrappers of a function that has two
-//! versions, and of one that comes late.
+//! A plugin that comes late and has a wrapper that comes early; wrappers of a function that has two versions, of one that
+//! comes late, of one with any number of arguments, and of one that returns twice.
 
-use dmtcp_plugin_api::{plugin, sys, wrappers};
+use dmtcp_plugin_api::{pass_through, plugin, sys, wrappers};
 use libc::{c_int, c_uint};
+use std::sync::atomic::AtomicU32;
 
 wrappers! { static WRAPPERS;
     /// First in its chain, whatever the plugin's priority is.
@@ -27,10 +28,30 @@ wrappers! { static WRAPPERS;
     }
 }
 
+pass_through! { static PASSED;
+    /// Says where the text goes.
+    fn dprintf => printed;
+    /// Says that it is called.
+    fn vfork if IS_ON => forked;
+    /// Says nothing.
+    fn getppid if IS_OFF => forked;
+}
+
+static IS_ON: AtomicU32 = AtomicU32::new(1);
+static IS_OFF: AtomicU32 = AtomicU32::new(0);
+
+fn printed(arguments: &[usize; 6]) {
+    let _ = sys::write(libc::STDERR_FILENO, format!("early: dprintf to {}\n", arguments[0]).as_bytes());
+}
+
+fn forked(_: &[usize; 6]) {
+    let _ = sys::write(libc::STDERR_FILENO, b"early: vfork\n");
+}
+
 plugin! {
     name: "early",
     priority: 50,
     requires: [],
-    wrappers: [WRAPPERS],
+    wrappers: [WRAPPERS, PASSED],
     init: |_| true,
 }
