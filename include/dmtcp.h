@@ -82,9 +82,9 @@ EXTERNC int checkpoint_is_pending(void) DMTCP_WEAK;
 
 /* ---- Part 2: plugins: events ------------------------------------------------------------------------------------- */
 
-/* Forward: in the order of --with-plugin; reverse: the other way round. Delivered in this version: all but those of vfork and
- * THREAD_RESUME; those of paths only with --pathvirt or DMTCP_PATH_MAPPING. Events of descriptors, threads, paths and PRE_EXEC
- * come from wrappers of libc's functions, on the thread that calls them; what a hook does itself brings no event. */
+/* Forward: in the order of --with-plugin; reverse: the other way round. All are delivered, those of paths only with --pathvirt
+ * or DMTCP_PATH_MAPPING. Events of descriptors, threads, paths, forks and PRE_EXEC come from wrappers of libc's functions,
+ * on the thread that calls them; what a hook does itself brings no event. */
 typedef enum eDmtcpEvent {
   DMTCP_EVENT_INIT,             /* forward; the process has joined, main() has not begun */
   DMTCP_EVENT_EXIT,             /* reverse; by exit(3) or return from main */
@@ -94,7 +94,7 @@ typedef enum eDmtcpEvent {
   DMTCP_EVENT_ATFORK_PARENT,    /* reverse */
   DMTCP_EVENT_ATFORK_CHILD,     /* reverse */
   DMTCP_EVENT_ATFORK_FAILED,    /* reverse */
-  DMTCP_EVENT_VFORK_PREPARE,    /* as the four above */
+  DMTCP_EVENT_VFORK_PREPARE,    /* as the four above, in place of them: a vfork is a fork whose parent waits */
   DMTCP_EVENT_VFORK_PARENT,
   DMTCP_EVENT_VFORK_CHILD,
   DMTCP_EVENT_VFORK_FAILED,
@@ -106,7 +106,7 @@ typedef enum eDmtcpEvent {
   DMTCP_EVENT_RESUME,           /* reverse; the image is written, or the checkpoint given up */
   DMTCP_EVENT_RESTART,          /* reverse; the process has come back from its image, its threads are stopped */
   DMTCP_EVENT_RUNNING,          /* forward; the program runs again */
-  DMTCP_EVENT_THREAD_RESUME,    /* reverse; resumeUserThreadInfo */
+  DMTCP_EVENT_THREAD_RESUME,    /* reverse; resumeUserThreadInfo; after a restart, on each thread, at its next call of libc */
   DMTCP_EVENT_OPEN_FD,          /* forward; openFd */
   DMTCP_EVENT_REOPEN_FD,        /* forward; reopenFd */
   DMTCP_EVENT_CLOSE_FD,         /* forward; closeFd */

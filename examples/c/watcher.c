@@ -7,6 +7,7 @@
  */
 #include <stdio.h>
 #include <string.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 #include "dmtcp.h"
@@ -48,6 +49,11 @@ static void on_event(DmtcpEvent_t event, DmtcpEventData_t *data)
   case DMTCP_EVENT_ATFORK_PREPARE: say("fork begins", -1, -1, NULL); break;
   case DMTCP_EVENT_ATFORK_PARENT: say("forked", -1, -1, NULL); break;
   case DMTCP_EVENT_ATFORK_FAILED: say("fork failed", -1, -1, NULL); break;
+  case DMTCP_EVENT_VFORK_PREPARE: say("vfork begins", -1, -1, NULL); break;
+  case DMTCP_EVENT_VFORK_PARENT: say("vforked", -1, -1, NULL); break;
+  case DMTCP_EVENT_VFORK_CHILD: say("vfork's child", -1, -1, NULL); break;
+  case DMTCP_EVENT_VFORK_FAILED: say("vfork failed", -1, -1, NULL); break;
+  case DMTCP_EVENT_THREAD_RESUME: say("thread resumes", (int)syscall(SYS_gettid), -1, NULL); break;
   case DMTCP_EVENT_PRE_EXEC:
     say("exec", -1, -1, data->preExec.filename);
     written = write(data->preExec.serializationFd, word, sizeof word - 1);

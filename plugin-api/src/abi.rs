@@ -3,7 +3,14 @@
 //! Compatibility: [`Plugin`] and [`Wrapper`] are frozen. [`CoreApi`] only grows at its end, and the core that a plugin
 //! runs under may be newer than the plugin but not older than what the plugin asks for in [`Plugin::core_size`].
 
-use std::ffi::{c_char, c_int, c_void};
+mod payload;
+
+pub use payload::{
+    CloseFd, DupFd, EXEC_STATE, InitPayload, OpenFd, PostExec, PreExec, RealToVirtualPath, ReopenFd, ThreadResume,
+    VirtualToRealPath,
+};
+
+use std::ffi::{c_char, c_void};
 use std::sync::atomic::AtomicUsize;
 
 /// Version of the frozen tables; the core refuses others by name.
@@ -113,6 +120,14 @@ pub enum Event {
     AtforkChild = 6,
     /// In place of ATFORK_PARENT: there is no child.
     AtforkFailed = 7,
+    /// As ATFORK_PREPARE, for vfork(2), which becomes a fork whose parent waits for the child.
+    VforkPrepare = 8,
+    /// As ATFORK_PARENT; the parent waits afterwards.
+    VforkParent = 9,
+    /// After ATFORK_CHILD, in a child that stands for a vfork's.
+    VforkChild = 10,
+    /// In place of VFORK_PARENT: there is no child.
+    VforkFailed = 11,
     /// On a thread that begins.
     PthreadStart = 12,
     /// On a thread that calls pthread_exit.
@@ -129,6 +144,8 @@ pub enum Event {
     Restart = 18,
     /// The application runs again.
     Running = 19,
+    /// On a thread that has come back by a restart, where it first calls one of certain functions: [`ThreadResume`].
+    ThreadResume = 20,
     /// A file was opened: [`OpenFd`].
     OpenFd = 21,
     /// freopen(3): [`ReopenFd`].
@@ -148,7 +165,7 @@ pub enum Event {
 
 impl Event {
     /// All events, by number.
-    pub const ALL: [Self; 23] = [
+    pub const ALL: [Self; 28] = [
         Self::Init,
         Self::Exit,
         Self::PreExec,
@@ -157,6 +174,10 @@ impl Event {
         Self::AtforkParent,
         Self::AtforkChild,
         Self::AtforkFailed,
+        Self::VforkPrepare,
+        Self::VforkParent,
+        Self::VforkChild,
+        Self::VforkFailed,
         Self::PthreadStart,
         Self::PthreadExit,
         Self::PthreadReturn,
@@ -165,6 +186,7 @@ impl Event {
         Self::Resume,
         Self::Restart,
         Self::Running,
+        Self::ThreadResume,
         Self::OpenFd,
         Self::ReopenFd,
         Self::CloseFd,
@@ -188,11 +210,16 @@ impl Event {
             Self::AtforkParent => "ATFORK_PARENT",
             Self::AtforkChild => "ATFORKCHILD",
             Self::AtforkFailed => "ATFORK_FAILED",
+            Self::VforkPrepare => "VFORK_PREPARE",
+            Self::VforkParent => "VFORK_PARENT",
+            Self::VforkChild => "VFORK_CHILD",
+            Self::VforkFailed => "VFORK_FAILED",
             Self::PreSuspend => "PRESUSPEND",
             Self::PreCheckpoint => "PRECHECKPOINT",
             Self::Resume => "RESUME",
             Self::Restart => "RESTART",
             Self::Running => "RUNNING",
+            Self::ThreadResume => "THREAD_RESUME",
             Self::OpenFd => "OPEN_FD",
             Self::ReopenFd => "REOPEN_FD",
             Self::CloseFd => "CLOSE_FD",
@@ -211,23 +238,17 @@ impl Event {
                 | Self::AtforkParent
                 | Self::AtforkChild
                 | Self::AtforkFailed
+                | Self::VforkParent
+                | Self::VforkChild
+                | Self::VforkFailed
                 | Self::PthreadExit
                 | Self::PthreadReturn
                 | Self::Resume
                 | Self::Restart
+                | Self::ThreadResume
                 | Self::RealToVirtualPath
         )
     }
-}
-
-/// Payload of INIT.
-#[repr(C)]
-#[derive(Clone, Copy, Debug)]
-pub struct InitPayload {
-    /// Lowest address of the checkpoint thread's stack.
-    pub stack_low: usize,
-    /// Address after its highest.
-    pub stack_high: usize,
 }
 
 /// A mapping as the core shows it to plugins.
@@ -321,96 +342,9 @@ pub struct CoreApi {
     /// After a restart: the process and each of its tasks, the checkpoint thread among them, by the id that the image has
     /// and the id that it has now. Fills the array, returns how many there are.
     pub tasks: extern "C" fn(into: *mut [i32; 2], room: usize) -> usize,
+    /// Whether any plugin asks for an event that wrappers find out, whoever calls.
+    pub asked: extern "C" fn(event: u32) -> bool,
 }
-
-/// Payload of PRE_EXEC. Hooks may change the entries of both lists and add some; the name has PATH_MAX bytes.
-#[repr(C)]
-#[derive(Debug)]
-pub struct PreExec {
-    /// A file to write to; POST_EXEC gives it back in the new program. -1: there is none.
-    pub serialization_fd: c_int,
-    /// The program.
-    pub filename: *mut c_char,
-    /// How many arguments there may be.
-    pub max_args: usize,
-    /// The arguments, a null pointer behind them.
-    pub argv: *mut *const c_char,
-    /// How many variables there may be.
-    pub max_env: usize,
-    /// The environment, a null pointer behind it.
-    pub envp: *mut *const c_char,
-}
-
-/// Payload of POST_EXEC.
-#[repr(C)]
-#[derive(Debug)]
-pub struct PostExec {
-    /// What was written at PRE_EXEC, from its beginning. It is closed afterwards.
-    pub serialization_fd: c_int,
-}
-
-/// Payload of OPEN_FD.
-#[repr(C)]
-#[derive(Debug)]
-pub struct OpenFd {
-    /// The descriptor.
-    pub fd: c_int,
-    /// As the program named it.
-    pub path: *const c_char,
-    /// As for open(2).
-    pub flags: c_int,
-    /// As for open(2).
-    pub mode: libc::mode_t,
-}
-
-/// Payload of REOPEN_FD.
-#[repr(C)]
-#[derive(Debug)]
-pub struct ReopenFd {
-    /// The descriptor.
-    pub fd: c_int,
-    /// As the program named it.
-    pub path: *const c_char,
-    /// As for open(2).
-    pub flags: c_int,
-}
-
-/// Payload of CLOSE_FD.
-#[repr(C)]
-#[derive(Debug)]
-pub struct CloseFd {
-    /// The descriptor, still open.
-    pub fd: c_int,
-}
-
-/// Payload of DUP_FD.
-#[repr(C)]
-#[derive(Debug)]
-pub struct DupFd {
-    /// What was duplicated.
-    pub old_fd: c_int,
-    /// The duplicate.
-    pub new_fd: c_int,
-}
-
-/// Payload of VIRTUAL_TO_REAL_PATH.
-#[repr(C)]
-#[derive(Debug)]
-pub struct VirtualToRealPath {
-    /// PATH_MAX bytes that hooks may change; the path ends with a zero.
-    pub path: *mut c_char,
-}
-
-/// Payload of REAL_TO_VIRTUAL_PATH.
-#[repr(C)]
-#[derive(Debug)]
-pub struct RealToVirtualPath {
-    /// As for [`VirtualToRealPath`].
-    pub path: *mut c_char,
-}
-
-/// Variable that tells an executed program where the descriptor of POST_EXEC is: `NUMBER:INODE`.
-pub const EXEC_STATE: &str = "DMTCP_EXEC_STATE";
 
 /// Work on a value of the computation.
 #[repr(C)]

@@ -188,6 +188,11 @@ impl Core {
         (self.api.wanted)(event as u32)
     }
 
+    /// Whether any plugin asks for an event that only wrappers find out, on whatever thread. For hooks.
+    pub fn asked(&self, event: Event) -> bool {
+        (self.api.asked)(event as u32)
+    }
+
     /// Tells all plugins that ask for it of an event, with its payload (`abi`; null if it has none).
     pub fn happened(&self, event: Event, payload: *mut c_void) {
         (self.api.happened)(event as u32, payload);

@@ -149,6 +149,7 @@ static API: CoreApi = CoreApi {
     wanted,
     happened,
     tasks,
+    asked: wanted,
 };
 
 /// Bytes that a plugin passed.

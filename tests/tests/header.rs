@@ -74,7 +74,7 @@ fn header_and_library_agree(s: &mut Scenario) -> Result<()> {
 }
 
 /// Rust types of the interface, and what the header calls them.
-const TYPES: [(&str, &str); 19] = [
+const TYPES: [(&str, &str); 20] = [
     ("c_int", "int"),
     ("c_char", "char"),
     ("c_void", "void"),
@@ -86,6 +86,7 @@ const TYPES: [(&str, &str); 19] = [
     ("AtomicU32", "uint32_t"),
     ("AtomicU64", "uint64_t"),
     ("in_addr", "struct in_addr"),
+    ("mode_t", "mode_t"),
     ("Descriptor", "DmtcpPluginDescriptor_t"),
     ("UniqueId", "DmtcpUniqueProcessId"),
     ("Mutex", "DmtcpMutex"),
@@ -118,6 +119,19 @@ const STRUCTURES: [(&str, &str, &str, &[&str]); 5] = [
     ),
     ("core/src/interface/mutex.rs", "Mutex", "DmtcpMutex", &["word", "type", "owner", "depth", "reserved"]),
     ("core/src/interface/mutex.rs", "RwLock", "DmtcpRWLock", &["state", "queued", "change", "reserved"]),
+];
+
+/// What events come with: name in Rust, name and fields in the union.
+const PAYLOADS: [(&str, &str, &[&str]); 9] = [
+    ("PreExec", "preExec", &["serializationFd", "filename", "maxArgs", "argv", "maxEnv", "envp"]),
+    ("PostExec", "postExec", &["serializationFd"]),
+    ("ThreadResume", "resumeUserThreadInfo", &["isRestart"]),
+    ("OpenFd", "openFd", &["fd", "path", "flags", "mode"]),
+    ("ReopenFd", "reopenFd", &["fd", "path", "flags"]),
+    ("CloseFd", "closeFd", &["fd"]),
+    ("DupFd", "dupFd", &["oldFd", "newFd"]),
+    ("VirtualToRealPath", "virtualToRealPath", &["path"]),
+    ("RealToVirtualPath", "realToVirtualPath", &["path"]),
 ];
 
 /// Numbers: file, prefix in the header, names in Rust and (behind a colon, if it is another) in the header.
@@ -227,7 +241,11 @@ fn equal(out: &mut String, left: &str, right: &str) {
 }
 
 fn structures(out: &mut String) -> Result<()> {
-    for (path, rust, c, fields) in STRUCTURES {
+    let payload = |(rust, c, fields): (_, &str, _)| {
+        ("plugin-api/src/abi/payload.rs", rust, format!("__typeof__(((DmtcpEventData_t *)0)->{c})"), fields)
+    };
+    let named = STRUCTURES.map(|(path, rust, c, fields)| (path, rust, c.to_owned(), fields));
+    for (path, rust, c, fields) in named.into_iter().chain(PAYLOADS.map(payload)) {
         let file = parse(&root().join(path))?;
         let found = file.items.iter().find_map(|item| match item {
             syn::Item::Struct(structure) if structure.ident == rust => Some(structure),

@@ -237,96 +237,6 @@ fn licences_are_returned_and_taken(s: &mut Scenario) -> Result<()> {
     heard(&at_second, &["return", "end"])
 }
 
-/// What the program did, without numbers, as a plugin told it.
-fn told(said: &str, prefix: &str) -> Vec<String> {
-    let lines = said.lines().filter_map(|line| line.strip_prefix(prefix));
-    let words = |line: &str| line.split(' ').filter(|word| word.parse::<i32>().is_err()).collect::<Vec<_>>().join(" ");
-    let mut told: Vec<String> = lines.map(words).collect();
-    if let Some(last) = told.iter().position(|line| line.starts_with("executed")) {
-        // The shell does things of its own.
-        told.truncate(last + 1);
-    }
-    told
-}
-
-/// Plugins that ask are told of descriptors, threads and programs, in C and in Rust, in their order.
-fn plugins_are_told_what_the_program_does(s: &mut Scenario) -> Result<()> {
-    let plugins = format!("{}:{}", rust_plugin(s, "watcher")?, c_plugin(s, "watcher")?);
-    let program = s.prepared()?.remove(0);
-    let port = s.port()?;
-    let mut command = s.tool("dmtcp_launch");
-    command.args(["-j", "-p", &port, "--with-plugin", &plugins, &program]);
-    let said = text(&s.output(command)?);
-    let both = [
-        "open /dev/null",
-        "dup",
-        "dup",
-        "close",
-        "close",
-        "open /dev/zero",
-        "reopen /dev/null",
-        "close",
-        "thread starts",
-        "thread returns",
-        "thread starts",
-        "thread exits",
-        "fork begins",
-        "forked",
-        "fork begins",
-        "fork failed",
-        "exec /nowhere/at/all",
-        "exec /nowhere/to/spawn",
-        "exec /nowhere/to/search",
-        "exec /nowhere/with/environment",
-        "exec /nowhere/with/path",
-        "exec /bin/sh",
-    ];
-    for (prefix, last) in
-        [("watcher.c: ", "executed"), ("watcher.rs: ", "executed; there was word of watcher.c, word of watcher.rs, ")]
-    {
-        let expected: Vec<&str> = both.into_iter().chain([last]).collect();
-        ensure!(told(&said, prefix) == expected, "{prefix}{:?}: {said}", told(&said, prefix));
-    }
-    // C plugins are outermost: first forward, last in reverse.
-    for (event, c_is_first) in [
-        ("open", true),
-        ("thread starts", true),
-        ("thread returns", false),
-        ("thread exits", false),
-        ("fork begins", true),
-        ("forked", false),
-        ("fork failed", false),
-    ] {
-        let first = said.lines().find(|line| line.contains(&format!(": {event}")));
-        ensure!(first.is_some_and(|line| line.starts_with("watcher.c") == c_is_first), "{event}: {said}");
-    }
-    ensure!(said.contains("WATCHED is yes, state is gone"), "it said: {said}");
-    Ok(())
-}
-
-/// A program that is spawned gets what plugins make of its environment, and its plugins what was left for them.
-fn plugins_are_told_of_spawned_programs(s: &mut Scenario) -> Result<()> {
-    let plugins = format!("{}:{}", rust_plugin(s, "watcher")?, c_plugin(s, "watcher")?);
-    let port = s.port()?;
-    let script = "import os\n\
-                  shell = ['sh', '-c', 'echo \"WATCHED is $WATCHED, state is ${DMTCP_EXEC_STATE:-gone}\"']\n\
-                  before = os.listdir('/proc/self/fd')\n\
-                  os.waitpid(os.posix_spawn('/bin/sh', shell, os.environ), 0)\n\
-                  print('same' if os.listdir('/proc/self/fd') == before else 'other', 'descriptors')\n";
-    let mut command = s.tool("dmtcp_launch");
-    command.args(["-j", "-p", &port, "--with-plugin", &plugins, "/usr/bin/python3", "-c", script]);
-    let said = text(&s.output(command)?);
-    for expected in [
-        "watcher.c: exec /bin/sh\n",
-        "watcher.rs: executed; there was word of watcher.c, word of watcher.rs, \n",
-        "WATCHED is yes, state is gone\n",
-        "same descriptors\n",
-    ] {
-        ensure!(said.contains(expected), "'{expected}' is missing in: {said}");
-    }
-    Ok(())
-}
-
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| {
         let program = Program::c("threads.c", &[]).args(&["2", "10"]);
@@ -341,13 +251,6 @@ fn main() -> ExitCode {
         case("a_process_alone_finds_itself", a_process_alone_finds_itself),
         case("steps_of_a_number_are_whole", steps_of_a_number_are_whole),
         case("a_licence_is_returned_before_and_taken_after", licences_are_returned_and_taken),
-        Case::flow(
-            "plugins_are_told_what_the_program_does",
-            Program::c("watched.c", &[]),
-            plugins_are_told_what_the_program_does,
-        )
-        .sampled_as(RunAs::User),
-        case("plugins_are_told_of_spawned_programs", plugins_are_told_of_spawned_programs),
         scratch("memory_that_a_c_plugin_excludes_is_not_saved", c_plugin_keeps_memory_out),
         scratch("memory_that_a_rust_plugin_excludes_is_not_saved", rust_plugin_keeps_memory_out),
     ])

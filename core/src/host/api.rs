@@ -35,6 +35,7 @@ pub static API: CoreApi = CoreApi {
     wanted: happened::wanted,
     happened: happened::happened,
     tasks,
+    asked: happened::asked,
 };
 
 /// Bytes that a plugin passed.

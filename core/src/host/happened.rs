@@ -1,7 +1,7 @@
 //! Events that come from what the program does, on the thread that does it: plugins wrap, and tell the core.
 //!
 //! Nobody is told who does not ask: a plugin in Rust says for which events it has hooks, one in C gets all of them.
-//! There are no events of our own threads, none inside a hook, and none in a process that is no member (a vfork's child).
+//! There are no events of our own threads, none inside a hook, and none in a process that is no member (the child of a vfork that nobody asks about).
 
 use crate::interface::{self, hooks};
 use crate::{config, life, log, threads};
@@ -24,10 +24,14 @@ pub fn want(events: u32) {
     WANTED.fetch_or(events, Ordering::AcqRel);
 }
 
+/// `CoreApi::asked`.
+pub extern "C" fn asked(event: u32) -> bool {
+    event < u32::BITS && WANTED.load(Ordering::Acquire) & 1 << event != 0
+}
+
 /// `CoreApi::wanted`.
 pub extern "C" fn wanted(event: u32) -> bool {
-    event < u32::BITS
-        && WANTED.load(Ordering::Acquire) & 1 << event != 0
+    asked(event)
         && !INSIDE.get()
         && !threads::spawn::is_spawning()
         && !arena::on_checkpoint_stack()
@@ -38,6 +42,9 @@ pub extern "C" fn wanted(event: u32) -> bool {
 /// `CoreApi::happened`. The calling thread's `errno` stays as it is.
 pub extern "C" fn happened(event: u32, data: *mut c_void) {
     let Some(event) = Event::ALL.into_iter().find(|e| *e as u32 == event) else { return };
+    if event == Event::VforkPrepare {
+        super::forks::announce_vfork();
+    }
     if !wanted(event as u32) {
         return;
     }

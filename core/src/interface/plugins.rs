@@ -5,8 +5,8 @@
 //! before a checkpoint and backward after it. C plugins are outside of all others: first before a checkpoint, last after it.
 
 use super::{hooks, regions, text};
-use crate::host::happened;
 use crate::host::late::pass_dlsym;
+use crate::host::{forks, happened};
 use crate::life;
 use dmtcp_plugin_api::abi::Event;
 use std::cell::UnsafeCell;
@@ -113,7 +113,7 @@ pub fn load() -> Result<(), String> {
 }
 
 extern "C" fn after_fork_in_child() {
-    deliver(Event::AtforkChild, std::ptr::null_mut());
+    deliver(forks::of_child(), std::ptr::null_mut());
 }
 
 /// Calls the hooks on the calling thread.
@@ -137,7 +137,7 @@ pub fn deliver(event: Event, data: *mut c_void) {
 pub fn event(event: Event) -> Result<(), String> {
     match event {
         // INIT and those of a fork are delivered at other moments, when the process has joined; the last is not for C.
-        Event::Init | Event::AtforkChild | Event::Placed => Ok(()),
+        Event::Init | Event::AtforkChild | Event::VforkChild | Event::Placed => Ok(()),
         Event::Exit => {
             deliver(event, std::ptr::null_mut());
             Ok(())

@@ -55,6 +55,9 @@ pub extern "C" fn in_child() {
     crate::ARENAS.after_fork();
     crate::host::description::after_fork();
     crate::host::event_or_tell(Event::AtforkChild);
+    if crate::host::forks::is_vfork() {
+        crate::host::event_or_tell(Event::VforkChild);
+    }
     MEMBER.store(0, Ordering::Release);
     super::exec::after_fork();
     super::errand::after_fork();

@@ -1,7 +1,7 @@
 //! Threads that begin and end. The program's start routine runs inside one of ours, which holds nothing while it does: a
 //! cancellation or pthread_exit unwinds through it.
 
-use crate::{tell, wanted};
+use crate::{tell_of, wanted};
 use dmtcp_plugin_api::abi::Event;
 use libc::{c_int, c_void};
 
@@ -13,10 +13,10 @@ struct Beginning {
     argument: *mut c_void,
 }
 
-/// Tells of an event that comes with nothing.
+/// Tells of an event, if anybody asks.
 fn say(event: Event) {
     if wanted(event) {
-        tell(event, &mut ());
+        tell_of(event);
     }
 }
 

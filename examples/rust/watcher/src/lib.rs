@@ -34,6 +34,11 @@ hook!(PthreadExit, |_: Core| say("thread exits"));
 hook!(AtforkPrepare, |_: Core| say("fork begins"));
 hook!(AtforkParent, |_: Core| say("forked"));
 hook!(AtforkFailed, |_: Core| say("fork failed"));
+hook!(VforkPrepare, |_: Core| say("vfork begins"));
+hook!(VforkParent, |_: Core| say("vforked"));
+hook!(VforkChild, |_: Core| say("vfork's child"));
+hook!(VforkFailed, |_: Core| say("vfork failed"));
+hook!(ThreadResume, |_, _resume| say(&format!("thread resumes {}", sys::tid())));
 hook!(PreExec, |_, exec| {
     say(&format!("exec {}", name(exec.filename)));
     // What the new program's copy of this plugin is to know. The file has an end, and another plugin may have written.
