@@ -45,6 +45,9 @@ pub enum Gate {
     Cross,
 }
 
+/// Between two looks at whether somebody has ended before all are born, in milliseconds.
+const LOOK: u8 = 200;
+
 /// The ends of the pipes between a maker and all that are made.
 #[derive(Clone, Copy)]
 pub struct Link<'a> {
@@ -348,9 +351,10 @@ impl Maker<'_> {
                 .iter()
                 .for_each(|(node, real)| known(node).into_iter().for_each(|id| table.set(id, real.as_raw())));
         }
-        let watched: BTreeMap<usize, OwnedFd> = self.watch();
+        let everybody = self.watch(|_| true);
         self.link.open(Gate::Born, all);
-        self.collect(&watched, Kind::Joined, all)?;
+        self.collect(&everybody, Kind::Joined, all)?;
+        let watched = self.watch(|role| matches!(role, Role::Process(_)));
         self.link.open(Gate::Joined, all);
         for (root, pid) in &self.roots {
             if forest.nodes[*root].role == Role::Passing {
@@ -369,10 +373,9 @@ impl Maker<'_> {
         Ok(())
     }
 
-    /// Descriptors that tell when a process ends.
-    fn watch(&self) -> BTreeMap<usize, OwnedFd> {
-        let process = |node: &usize| matches!(self.plan.forest.nodes[*node].role, Role::Process(_));
-        let born = self.born.iter().filter(|(node, _)| process(node));
+    /// Descriptors that tell when one of those with such a role ends.
+    fn watch(&self, is_watched: impl Fn(Role) -> bool) -> BTreeMap<usize, OwnedFd> {
+        let born = self.born.iter().filter(|(node, _)| is_watched(self.plan.forest.nodes[**node].role));
         born.filter_map(|(node, pid)| Some((*node, kernel::pidfd(*pid).ok()?))).collect()
     }
 
@@ -380,6 +383,9 @@ impl Maker<'_> {
     fn collect(&mut self, watched: &BTreeMap<usize, OwnedFd>, kind: Kind, count: usize) -> Result<(), SpawnError> {
         let mut seen = 0;
         while seen < count {
+            if kind == Kind::Born {
+                self.await_birth()?;
+            }
             match self.next(watched)? {
                 Some((Kind::NoId, _, errno)) => return Err(SpawnError::Ids(io::Error::from_raw_os_error(errno))),
                 None | Some((Kind::Said, ..)) => return Err(SpawnError::Said),
@@ -392,6 +398,18 @@ impl Maker<'_> {
                     seen += usize::from(kind == Kind::Ready);
                 }
                 Some((other, ..)) => seen += usize::from(kind == other),
+            }
+        }
+        Ok(())
+    }
+
+    /// Waits for a report while processes are born. Nobody ends before all are; one that does may not have said who it is,
+    /// and its parent only waits.
+    fn await_birth(&self) -> Result<(), SpawnError> {
+        let mut polled = [PollFd::new(self.link.borrow(self.link.makers[0]), PollFlags::POLLIN)];
+        while poll(&mut polled, LOOK) == Ok(0) {
+            if let Some(pid) = kernel::ended_descendant(unistd::getpid()) {
+                return Err(SpawnError::Ended(format!("process {pid}")));
             }
         }
         Ok(())

@@ -253,3 +253,14 @@ pub fn allowed_cpus() -> usize {
     let bytes = unsafe { libc::syscall(libc::SYS_sched_getaffinity, 0, size_of_val(&set), set.as_mut_ptr()) };
     if bytes <= 0 { 1 } else { set.iter().map(|word| word.count_ones() as usize).sum() }
 }
+
+/// A descendant of a process that has ended, if there is one.
+pub fn ended_descendant(process: Pid) -> Option<Pid> {
+    let children = std::fs::read_to_string(format!("/proc/{process}/task/{process}/children")).unwrap_or_default();
+    children.split_ascii_whitespace().filter_map(|word| word.parse().ok()).map(Pid::from_raw).find_map(|child| {
+        let status = std::fs::read_to_string(format!("/proc/{child}/stat")).unwrap_or_default();
+        // The name before the state may hold anything.
+        let has_ended = status.rsplit_once(')').is_some_and(|(_, rest)| rest.trim_start().starts_with(['Z', 'X']));
+        if has_ended { Some(child) } else { ended_descendant(child) }
+    })
+}

@@ -15,6 +15,8 @@ pub struct Case {
     pub(crate) options: Vec<String>,
     pub(crate) users: Vec<RunAs>,
     pub(crate) sample: Vec<RunAs>,
+    /// Who runs it with translated ids as well; who does in the sample.
+    pub(crate) translated: Option<Vec<RunAs>>,
     pub(crate) limit: u64,
     status: i32,
     steps: u64,
@@ -31,6 +33,7 @@ impl Case {
             options: Vec::new(),
             users: RunAs::ALL.to_vec(),
             sample: RunAs::ALL.to_vec(),
+            translated: None,
             limit: 120,
             status: 7,
             steps: 3,
@@ -87,6 +90,18 @@ impl Case {
     /// Not in the sample: it runs with `--include-ignored` only.
     pub fn full_only(mut self) -> Case {
         self.sample.clear();
+        self
+    }
+
+    /// All users run it with translated ids, too, but not in the sample.
+    pub fn translated(mut self) -> Case {
+        self.translated.get_or_insert_default();
+        self
+    }
+
+    /// As [`Case::translated`]; this user does so in the sample.
+    pub fn sampled_translated_as(mut self, user: RunAs) -> Case {
+        self.translated.get_or_insert_default().push(user);
         self
     }
 

@@ -29,18 +29,37 @@ pub fn main(cases: Vec<Case>) -> ExitCode {
     if let Ok(wanted) = std::env::var(CASE) {
         return run_alone(&cases, &wanted);
     }
-    let trials = cases.iter().flat_map(|case| {
-        case.users.iter().map(|&user| {
-            let (name, limit) = (name(case, user), case.limit);
-            let trial = Trial::ignorable_test(name.clone(), move || supervise(&name, limit, user));
-            trial.with_ignored_flag(!case.sample.contains(&user))
-        })
+    let trials = cases.iter().flat_map(variants).map(|variant| {
+        let (name, limit, user) = (variant.name(), variant.case.limit, variant.user);
+        let trial = Trial::ignorable_test(name.clone(), move || supervise(&name, limit, user));
+        trial.with_ignored_flag(!variant.is_sampled())
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
 }
 
-fn name(case: &Case, user: RunAs) -> String {
-    format!("{}::{}", case.name, user.name())
+/// A case, who runs it, and whether its restarts translate ids whatever else is possible.
+struct Variant<'a> {
+    case: &'a Case,
+    user: RunAs,
+    translates: bool,
+}
+
+impl Variant<'_> {
+    fn name(&self) -> String {
+        format!("{}::{}{}", self.case.name, self.user.name(), if self.translates { "::translated" } else { "" })
+    }
+
+    fn is_sampled(&self) -> bool {
+        let sample = if self.translates { self.case.translated.as_ref() } else { Some(&self.case.sample) };
+        sample.is_some_and(|users| users.contains(&self.user))
+    }
+}
+
+fn variants(case: &Case) -> impl Iterator<Item = Variant<'_>> {
+    let ways = [Some(false), case.translated.is_some().then_some(true)];
+    ways.into_iter()
+        .flatten()
+        .flat_map(move |translates| case.users.iter().map(move |&user| Variant { case, user, translates }))
 }
 
 /// Run one case in a child process and report what it says.
@@ -77,8 +96,7 @@ fn run_child(name: &str, limit: u64, report: &PathBuf) -> Result<bool> {
 
 /// The process of a case.
 fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
-    let found = cases.iter().flat_map(|c| c.users.iter().map(move |u| (c, *u))).find(|(c, u)| name(c, *u) == wanted);
-    let Some((case, user)) = found else {
+    let Some(Variant { case, user, translates }) = cases.iter().flat_map(variants).find(|v| v.name() == wanted) else {
         eprintln!("no case {wanted}");
         return ExitCode::FAILURE;
     };
@@ -89,7 +107,12 @@ fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
     }
     watch(Arc::new(root.clone()), case.limit);
     let made = Scenario::new(&root, user, case.program.clone(), case.streams, &case.options);
-    let outcome = made.and_then(|mut scenario| case.run(&mut scenario));
+    let outcome = made.and_then(|mut scenario| {
+        if translates {
+            scenario.set_env("DMTCP_PID_RESTORE", "translate");
+        }
+        case.run(&mut scenario)
+    });
     conclude(&root, outcome)
 }
 

@@ -3,7 +3,7 @@
 
 use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Restart, Result, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
@@ -175,27 +175,34 @@ fn main() -> ExitCode {
     runner::main(vec![
         Case::new("tree_with_sessions_and_groups", family("tree")).streams(7),
         Case::new("parent_waits_for_children", family("waiting")).streams(2),
-        Case::new("ended_children_keep_their_status", family("ended")).streams(2),
-        Case::new("orphans_of_ended_leaders", family("orphans")).streams(4),
-        Case::new("child_shares_locks_and_an_epoll_set", Program::c("inherited.c", &[])).streams(2),
-        Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
-        Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
+        Case::new("ended_children_keep_their_status", family("ended")).streams(2).translated(),
+        Case::new("orphans_of_ended_leaders", family("orphans")).streams(4).translated(),
+        Case::new("child_shares_locks_and_an_epoll_set", Program::c("inherited.c", &[]))
+            .streams(2)
+            .sampled_translated_as(RunAs::User),
+        Case::new("orphan_in_a_living_session", family("adopted")).streams(2).translated(),
+        Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])).translated(),
         Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
         Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
             .streams(8)
             .limit(900)
             .full_only(),
-        Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone),
-        Case::new("bash_starts_programs", bash()),
-        Case::new("dash_starts_programs", shell("/bin/dash", "dash")),
+        Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone).translated(),
+        Case::new("bash_starts_programs", bash()).translated(),
+        Case::new("dash_starts_programs", shell("/bin/dash", "dash")).translated(),
         Case::flow(
             "two_programs_are_one_computation",
             Program::script(&["/bin/bash"], "shell.sh", "bash"),
             two_programs,
-        ),
-        Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together).streams(7),
+        )
+        .translated(),
+        Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together)
+            .streams(7)
+            .translated(),
         Case::flow("while_the_originals_hold_their_ids", family("tree"), while_the_originals_hold_their_ids).streams(7),
         Case::flow("always_in_a_namespace", family("orphans"), always_in_a_namespace).streams(4),
-        Case::flow("by_way_of_the_original_program", family("tree"), by_way_of_the_original_program).streams(7),
+        Case::flow("by_way_of_the_original_program", family("tree"), by_way_of_the_original_program)
+            .streams(7)
+            .translated(),
     ])
 }

@@ -1,6 +1,6 @@
 //! Job control and builds: a shell that is used at a terminal, and make with several jobs in the middle of a project.
 
-use dmtcp_tests::{Case, Program, Restart, Result, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -146,12 +146,15 @@ fn make_with_three_jobs(s: &mut Scenario) -> Result<()> {
 
 fn main() -> ExitCode {
     runner::main(vec![
-        Case::flow("a_shell_at_a_terminal", Program::c("foreground.c", &[]), a_shell_at_a_terminal).limit(180),
+        Case::flow("a_shell_at_a_terminal", Program::c("foreground.c", &[]), a_shell_at_a_terminal)
+            .sampled_translated_as(RunAs::User)
+            .limit(180),
         Case::flow(
             "make_with_three_jobs",
             Program::c("foreground.c", &[]).needs("/usr/bin/make", "make"),
             make_with_three_jobs,
         )
+        .translated()
         .limit(600)
         .full_only(),
     ])

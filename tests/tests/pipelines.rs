@@ -46,10 +46,12 @@ fn main() -> ExitCode {
     let bash = |source| script("/bin/bash", source, "bash");
     let python = |source| script("/usr/bin/python3", source, "python3");
     let gawk = Program::script(&["/usr/bin/gawk", "-f"], "coprocess.awk", "gawk");
-    runner::main(vec![
-        Case::new("pipeline_in_full_flow", bash("pipeline.sh")).streams(1),
+    let cases = vec![
+        Case::new("pipeline_in_full_flow", bash("pipeline.sh")).streams(1).sampled_translated_as(RunAs::User),
         Case::new("dash_pipeline_in_full_flow", script("/bin/dash", "pipeline.sh", "dash")).streams(1),
-        Case::new("background_job_coprocess_and_substitution", bash("jobs.sh")).streams(2),
+        Case::new("background_job_coprocess_and_substitution", bash("jobs.sh"))
+            .streams(2)
+            .sampled_translated_as(RunAs::Root),
         Case::new("xargs_runs_several_at_a_time", bash("xargs.sh")).streams(1),
         Case::new("python_multiprocessing", python("multiprocessing_pool.py")).streams(1),
         Case::new("python_subprocesses", python("subprocesses.py")).streams(1),
@@ -72,5 +74,6 @@ fn main() -> ExitCode {
             .streams(2)
             .limit(300)
             .full_only(),
-    ])
+    ];
+    runner::main(cases.into_iter().map(Case::translated).collect())
 }

@@ -50,8 +50,13 @@ impl Restart {
 
     /// When the restart is given up for want of news.
     pub(super) fn deadline(&self, limits: &Limits) -> Instant {
-        let orphaned = self.restarters.is_empty() && self.members.is_empty();
-        self.last_news + if orphaned { limits.orphaned_restart } else { limits.restart }
+        self.last_news
+            + match (self.members.is_empty(), self.is_complete()) {
+                (true, _) if self.restarters.is_empty() => limits.orphaned_restart,
+                // All memory stands when the first one comes: who is missing now has most likely ended.
+                (false, false) => limits.rejoin,
+                _ => limits.restart,
+            }
     }
 
     /// Those who wait for the end of the restart.

@@ -18,6 +18,8 @@ pub struct Limits {
     pub sync: Duration,
     /// News while processes come back.
     pub restart: Duration,
+    /// The same once the first one is back: the others are about to be.
+    pub rejoin: Duration,
     /// The same when dmtcp_restart has left before any process came.
     pub orphaned_restart: Duration,
     /// Processes to end that were told to.
@@ -34,6 +36,7 @@ impl Default for Limits {
             write: seconds(120),
             sync: seconds(900),
             restart: seconds(120),
+            rejoin: seconds(20),
             orphaned_restart: seconds(15),
             kill: seconds(10),
         }

@@ -10,7 +10,7 @@
 use crate::group::Entry;
 use crate::state::{Holder, Shared};
 use dmtcp_plugin_api::core::Core;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::{ids, proc_files, sys};
 use std::collections::BTreeMap;
 
 /// The descriptors of a process as /proc shows them; those that vanish or may not be seen are left out.
@@ -46,7 +46,10 @@ pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Vec<(Vec<u8>, i32)> {
 pub fn describe(core: Core) {
     let neighbours = core.neighbours();
     if neighbours.len() > 1 && neighbours.first() == Some(&sys::pid()) {
-        core.json(Shared::SECTION, &Shared { groups: groups(&neighbours) });
+        let mut groups = groups(&neighbours);
+        // The image names processes as the application does.
+        groups.iter_mut().flatten().for_each(|holder| holder.pid = ids::to_virtual(core, holder.pid));
+        core.json(Shared::SECTION, &Shared { groups });
     }
 }
 
