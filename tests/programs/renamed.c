@@ -30,11 +30,20 @@ int main(void) {
     CHECK(found != NULL && strcmp(found, name) == 0);
     free(found);
     CHECK(getcwd(path, sizeof path) == path && strcmp(path, below("")) == 0);
+    /* The file system's own name is longer, and would not fit. */
+    memset(path, '#', sizeof path);
+    size_t exact = strlen(below("")) + 1;
+    CHECK(getcwd(path, exact) == path && strcmp(path, below("")) == 0 && path[exact] == '#');
+    CHECK(getcwd(path, exact - 1) == NULL && errno == ERANGE && getcwd(path, 0) == NULL && errno == EINVAL);
     /* A restart goes back to before a link that is still there. */
     CHECK(unlink(below("/link")) == 0 || errno == ENOENT);
     CHECK(symlink(name, below("/link")) == 0);
     ssize_t length = readlink(below("/link"), link, sizeof link);
     CHECK(length == (ssize_t)strlen(name) && memcmp(link, name, length) == 0);
+    memset(link, '#', sizeof link);
+    length = readlink(below("/link"), link, strlen(name) - 1);
+    CHECK(length == (ssize_t)strlen(name) - 1 && memcmp(link, name, length) == 0 && link[length] == '#');
+    CHECK(readlink(below("/link"), link, 0) == -1 && errno == EINVAL);
     CHECK(rename(below("/link"), below("/moved")) == 0 && unlink(below("/moved")) == 0);
     char template[64];
     strcpy(template, below("/x.XXXXXX"));
