@@ -56,6 +56,33 @@ fn rust_plugin_gets_events(s: &mut Scenario) -> Result<()> {
     events(s, &plugin, "dmtcp: plugin event-printer: ")
 }
 
+/// A plugin in C++ in the manner of the original's, through two generations.
+fn third_party_plugin_works(s: &mut Scenario) -> Result<()> {
+    let source = root().join("tests/programs/third_party.cpp");
+    let plugin = compile(s, &["g++", "-std=c++11", "-Wall", "-shared", "-fPIC"], &source, "third_party.so")?;
+    s.set_env("DMTCP_PLUGIN", &plugin.display().to_string());
+    s.set_env("THIRD_PARTY", "love");
+    s.output_in_pipe();
+    s.launch()?;
+    let mut said = String::new();
+    for _ in 0..2 {
+        s.see_steps(3)?;
+        s.checkpoint()?;
+        s.see_steps(3)?;
+        said += &see(s, "resumed")?;
+        s.kill()?;
+        s.restart(&Restart::images())?;
+    }
+    s.see_steps(3)?;
+    s.finish(STATUS)?;
+    said += &see(s, "files were opened")?;
+    let all: Vec<&str> = said.lines().filter_map(|line| line.strip_prefix("third_party: ")).collect();
+    let one = ["resumed", "restarted with love"];
+    let expected = [&["the plugin is there"], &one[..], &one, &["some files were opened"]].concat();
+    ensure!(all == expected, "it said: {said}");
+    Ok(())
+}
+
 fn c_plugins_are_outermost(s: &mut Scenario) -> Result<()> {
     let plugins = format!("{}:{}", rust_plugin(s, "event_printer")?, c_plugin(s, "event_printer")?);
     s.set_env("DMTCP_PLUGIN", &plugins);
@@ -298,13 +325,12 @@ fn paths_are_translated(s: &mut Scenario) -> Result<()> {
 }
 
 /// A plugin gives files another place, outside of the list of names, and the program sees its own.
-fn plugins_translate_paths(s: &mut Scenario) -> Result<()> {
+fn plugin_translates_paths(s: &mut Scenario, plugin: &str) -> Result<()> {
     let directory = s.path("place");
     fs::create_dir(&directory)?;
     s.run_as().own(&directory)?;
     fs::write(directory.join("data"), "found\n")?;
-    let plugin = c_plugin(s, "path_translator")?;
-    s.set_env("DMTCP_PLUGIN", &plugin);
+    s.set_env("DMTCP_PLUGIN", plugin);
     // The plugin's name of the directory is the list's own.
     s.set_env("TRANSLATED", "/listed");
     s.set_env("DMTCP_PATH_MAPPING", &format!("/listed:{}", directory.display()));
@@ -317,6 +343,16 @@ fn plugins_translate_paths(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)?;
     ensure!(s.progress().find("value") == ["value found"], "{:?}", s.progress().find("value"));
     Ok(())
+}
+
+fn c_plugin_translates_paths(s: &mut Scenario) -> Result<()> {
+    let plugin = c_plugin(s, "path_translator")?;
+    plugin_translates_paths(s, &plugin)
+}
+
+fn rust_plugin_translates_paths(s: &mut Scenario) -> Result<()> {
+    let plugin = rust_plugin(s, "path_translator")?;
+    plugin_translates_paths(s, &plugin)
 }
 
 /// Each checkpoint stays, and the older one can be restarted.
@@ -385,9 +421,13 @@ fn section_is_explained(s: &mut Scenario) -> Result<()> {
 
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).sampled_as(RunAs::User);
+    let shown = |name, flow: fn(&mut Scenario) -> Result<()>| {
+        Case::flow(name, Program::c("renamed.c", &[]).env("NAMED", "/shown"), flow).sampled_as(RunAs::User)
+    };
     runner::main(vec![
         case("c_plugin_gets_its_events_in_order", c_plugin_gets_events),
         case("rust_plugin_gets_its_events_in_order", rust_plugin_gets_events),
+        case("plugin_of_somebody_else_in_cxx_works_unchanged", third_party_plugin_works),
         case("c_plugins_are_first_before_and_last_after_a_checkpoint", c_plugins_are_outermost),
         case("wrappers_of_rust_and_c_plugins_stack", wrappers_stack),
         case("c_plugin_for_another_interface_is_refused", another_interface_version_is_refused),
@@ -413,12 +453,8 @@ fn main() -> ExitCode {
         case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
         case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),
         Case::flow("paths_are_translated", Program::c("renamed.c", &[]), paths_are_translated).sampled_as(RunAs::User),
-        Case::flow(
-            "plugins_translate_paths",
-            Program::c("renamed.c", &[]).env("NAMED", "/shown"),
-            plugins_translate_paths,
-        )
-        .sampled_as(RunAs::User),
+        shown("c_plugin_translates_paths", c_plugin_translates_paths),
+        shown("rust_plugin_translates_paths", rust_plugin_translates_paths),
         Case::flow("modify_env_changes_variables_at_restart", environment(), environment_is_changed_by_a_file)
             .options(&["--modify-env"])
             .sampled_as(RunAs::User),

@@ -160,6 +160,10 @@ fn constructors(s: &mut Scenario) -> Result<()> {
     let (one, early) = (built(s, "libexample_sleep1.so")?, built(s, "libtest_early.so")?);
     let said = run(s, &[&one, &early], &[], &[&program])?;
     ensure!(said == "early: before\nsleep1: before\nconstructor\nmain\n", "it said: {said}");
+    let c = compile(s, &["gcc", "-shared", "-fPIC"], &root().join("examples/c/sleep_c.c"), "sleep_c.so")?;
+    let c = c.display().to_string();
+    let said = run(s, &[&one, &c, &early], &[], &[&program])?;
+    ensure!(said == "early: before\nsleep1: before\nsleep_c: before\nconstructor\nmain\n", "with C it said: {said}");
     Ok(())
 }
 
