@@ -1,9 +1,18 @@
 //! The allocator of in-process code: dlmalloc over raw mmap, never the application's malloc.
 //!
-//! There are two arenas, each behind its own spin lock: one for the checkpoint thread, one for everybody else. While the
-//! application is stopped a thread of it may hold the common arena's lock for ever; the checkpoint thread, which then
-//! does all the work, never waits for it. A block remembers its arena in the word before it, so that either side can
-//! free what the other allocated; if the common lock is not to be had while stopped, the block is leaked.
+//! The checkpoint thread has an arena of its own, which nobody else ever touches: while the application is stopped it does
+//! all the work, and waits for nobody. All other threads share some *common* arenas, each behind a lock. A thread may be
+//! stopped with such a lock in its hands, be interrupted by a signal whose handler allocates as well, or be taken out by
+//! a handler that jumps. So nobody waits long: who finds one locked takes the next, and at last pages of his own.
+//!
+//! A block remembers in the word before it where it came from. Who frees a block of an arena that is not to be had leaks it;
+//! a block of the checkpoint thread's goes into a list that that thread looks at when it next allocates.
+//!
+//! ```text
+//!   common arena:  FREE --lock--> LOCKED --unlock--> FREE
+//!                                 LOCKED --waited for too long, or a fork's child--> LEFT: nobody waits for it
+//!                                                                                    (its owner's unlock still frees it)
+//! ```
 //!
 //! While an image is written the checkpoint thread can have a third one, the *scratch* ([`with_scratch`]): memory that is
 //! in no image, so that what allocates meanwhile (a compressor) changes nothing of what is written.
@@ -15,7 +24,7 @@ use crate::sys;
 use dlmalloc::Dlmalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
-use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Pages straight from the kernel.
 struct Pages {
@@ -55,43 +64,68 @@ unsafe impl dlmalloc::Allocator for Pages {
     }
 }
 
+type Heap = Dlmalloc<Pages>;
+
+const fn heap(populated: bool) -> UnsafeCell<Heap> {
+    UnsafeCell::new(Dlmalloc::new_with_allocator(Pages { populated }))
+}
+
+const FREE: u32 = 0;
+const LOCKED: u32 = 1;
+/// As [`LOCKED`], by somebody who may never come back.
+const LEFT: u32 = 2;
+
+/// A common arena.
 struct Arena {
-    locked: AtomicBool,
-    populated: bool,
-    heap: UnsafeCell<Dlmalloc<Pages>>,
+    state: AtomicU32,
+    heap: UnsafeCell<Heap>,
 }
 
 impl Arena {
-    const fn new(populated: bool) -> Self {
-        let heap = UnsafeCell::new(Dlmalloc::new_with_allocator(Pages { populated }));
-        Self { locked: AtomicBool::new(false), populated, heap }
+    const fn new() -> Self {
+        Self { state: AtomicU32::new(FREE), heap: heap(false) }
     }
 
-    fn try_lock(&self) -> bool {
-        !self.locked.swap(true, Ordering::Acquire)
-    }
-
-    fn with<R>(&self, f: impl FnOnce(&mut Dlmalloc<Pages>) -> R) -> R {
-        while !self.try_lock() {
-            std::hint::spin_loop();
-            sys::yield_cpu();
-        }
+    /// Works on the heap, if nobody else does.
+    fn try_with<R>(&self, f: impl FnOnce(&mut Heap) -> R) -> Option<R> {
+        self.state.compare_exchange(FREE, LOCKED, Ordering::Acquire, Ordering::Relaxed).ok()?;
         // SAFETY: the lock is ours.
         let result = f(unsafe { &mut *self.heap.get() });
-        self.locked.store(false, Ordering::Release);
-        result
+        self.state.store(FREE, Ordering::Release);
+        Some(result)
+    }
+
+    fn is_worth_waiting_for(&self) -> bool {
+        self.state.load(Ordering::Relaxed) != LEFT
+    }
+
+    fn leave(&self) {
+        let _ = self.state.compare_exchange(LOCKED, LEFT, Ordering::Relaxed, Ordering::Relaxed);
     }
 }
 
+/// A block of the checkpoint thread's arena that another thread has freed, as it lies there.
+struct Returned {
+    next: *mut Returned,
+    size: usize,
+}
+
+/// How many common arenas there are.
+const COMMONS: usize = 4;
+/// How often a thread lets others run until it thinks that an arena is left.
+const PATIENCE: u32 = 200;
+
 /// The global allocator that `plugin!` installs in each plugin, and the core in itself.
 pub struct Arenas {
-    common: Arena,
-    checkpoint: Arena,
+    common: [Arena; COMMONS],
+    checkpoint: UnsafeCell<Heap>,
+    /// What others have freed of it.
+    returned: AtomicPtr<Returned>,
     /// What blocks of the checkpoint arena are marked with: another value in each fork's child.
     mark: AtomicUsize,
 }
 
-// SAFETY: the heaps are only touched under their locks.
+// SAFETY: the common heaps are only touched under their locks, the other one by the checkpoint thread alone.
 unsafe impl Sync for Arenas {}
 
 static STACK_LOW: AtomicUsize = AtomicUsize::new(0);
@@ -189,60 +223,137 @@ fn scratch() -> Option<*mut Scratch> {
     (address != 0 && on_checkpoint_stack()).then_some(address as *mut Scratch)
 }
 
+/// The mark of blocks of the first common arena; of the others, this and their number in the upper half.
 const COMMON: usize = 0x4341_4152;
 /// The first mark of blocks of the checkpoint arena; later ones differ in the upper half.
 const CHECKPOINT: usize = 0x4341_4b43;
+/// One more in the upper half.
 const NEXT_MARK: usize = 1 << 32;
 const OF_SCRATCH: usize = 0x4341_5343;
+/// Of blocks that are pages of their own.
+const OF_PAGES: usize = 0x4341_5047;
 
 impl Arenas {
     /// An allocator without memory.
     #[allow(clippy::new_without_default)]
     pub const fn new() -> Self {
-        Self { common: Arena::new(false), checkpoint: Arena::new(true), mark: AtomicUsize::new(CHECKPOINT) }
+        Self {
+            common: [const { Arena::new() }; COMMONS],
+            checkpoint: heap(true),
+            returned: AtomicPtr::new(std::ptr::null_mut()),
+            mark: AtomicUsize::new(CHECKPOINT),
+        }
     }
 
     /// In a fork's child: whatever another thread was doing to the arenas, nobody is doing it any more.
     ///
-    /// The parent's checkpoint thread goes on while a fork copies page after page: the copies of its arena and of its lock
-    /// are of different moments, and tell nothing. So the child's begins anew, and blocks of before are never freed. The
-    /// common arena is abandoned if it was locked.
+    /// The parent's checkpoint thread goes on while a fork copies page after page: the copies of its arena are of different
+    /// moments, and tell nothing. So the child's begins anew, and blocks of before are never freed. A common arena that
+    /// was locked is left.
     pub fn after_fork(&self) {
         self.mark.fetch_add(NEXT_MARK, Ordering::Relaxed);
-        let locked = !self.common.try_lock();
-        for arena in [Some(&self.checkpoint), locked.then_some(&self.common)].into_iter().flatten() {
-            // SAFETY: the child has one thread, this one, and it is not inside the arena.
-            unsafe { arena.heap.get().write(Dlmalloc::new_with_allocator(Pages { populated: arena.populated })) };
+        // SAFETY: the child has one thread, this one, and it is not inside the arena.
+        unsafe { self.checkpoint.get().write(Dlmalloc::new_with_allocator(Pages { populated: true })) };
+        self.returned.store(std::ptr::null_mut(), Ordering::Relaxed);
+        self.common.iter().for_each(Arena::leave);
+    }
+
+    /// A block for a thread of the application, and its mark.
+    fn common_block(&self, size: usize, prefix: usize) -> (*mut u8, usize) {
+        for _ in 0..PATIENCE {
+            for (index, arena) in self.common.iter().enumerate() {
+                // SAFETY: size and alignment are valid as those of the caller's layout are.
+                if let Some(block) = arena.try_with(|heap| unsafe { heap.malloc(size, prefix) }) {
+                    return (block, COMMON + index * NEXT_MARK);
+                }
+            }
+            if !self.common.iter().any(Arena::is_worth_waiting_for) {
+                break;
+            }
+            sys::yield_cpu();
         }
-        self.checkpoint.locked.store(false, Ordering::Release);
-        self.common.locked.store(false, Ordering::Release);
+        self.common.iter().for_each(Arena::leave);
+        let pages = if prefix > PAGE { Err(libc::EINVAL) } else { sys::map_anonymous(size.next_multiple_of(PAGE)) };
+        (pages.map_or(std::ptr::null_mut(), |start| start as *mut u8), OF_PAGES)
+    }
+
+    /// Frees a block of a common arena; leaks it if that is not to be had.
+    fn free_common(&self, arena: &Arena, block: *mut u8, size: usize, prefix: usize) {
+        let patience = if on_checkpoint_stack() { 1 } else { PATIENCE };
+        for _ in 0..patience {
+            // SAFETY: the block came from this heap with this size and alignment.
+            let freed = arena.try_with(|heap| unsafe { heap.free(block, size, prefix) });
+            if freed.is_some() || !arena.is_worth_waiting_for() {
+                return;
+            }
+            sys::yield_cpu();
+        }
+        if patience == PATIENCE {
+            arena.leave();
+        }
+    }
+
+    /// A block for the checkpoint thread, which is the caller.
+    fn checkpoint_block(&self, size: usize, prefix: usize) -> *mut u8 {
+        // SAFETY: nobody but the checkpoint thread touches this heap.
+        let heap = unsafe { &mut *self.checkpoint.get() };
+        let mut at = if self.returned.load(Ordering::Relaxed).is_null() {
+            std::ptr::null_mut()
+        } else {
+            self.returned.swap(std::ptr::null_mut(), Ordering::Acquire)
+        };
+        // SAFETY: what is in the list are blocks of this heap, written by `give_back`; nobody else has the list any more.
+        unsafe {
+            while !at.is_null() {
+                let Returned { next, size } = at.read();
+                heap.free(at.cast(), size, WORDS);
+                at = next;
+            }
+            heap.malloc(size, prefix)
+        }
+    }
+
+    /// On another thread: puts a block of the checkpoint thread's into the list of those that it is to free.
+    fn give_back(&self, block: *mut u8, size: usize) {
+        let entry = block.cast::<Returned>();
+        let mut next = self.returned.load(Ordering::Relaxed);
+        loop {
+            // SAFETY: the block is nobody's but ours, at least two words long, and aligned to 16 bytes.
+            unsafe { entry.write(Returned { next, size }) };
+            match self.returned.compare_exchange_weak(next, entry, Ordering::Release, Ordering::Relaxed) {
+                Ok(_) => return,
+                Err(now) => next = now,
+            }
+        }
     }
 }
 
+const PAGE: usize = 4096;
+/// What blocks are aligned to at least.
+const WORDS: usize = size_of::<Returned>();
+
 /// Bytes before a block: room for the arena's mark, keeping the alignment.
 fn prefix(layout: Layout) -> usize {
-    layout.align().max(16)
+    layout.align().max(WORDS)
 }
 
-// SAFETY: blocks come from dlmalloc with the size and alignment asked for, shifted by a prefix that keeps both.
+// SAFETY: blocks come from dlmalloc, or are pages, with the size and alignment asked for, shifted by a prefix that keeps both.
 unsafe impl GlobalAlloc for Arenas {
     unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
         let prefix = prefix(layout);
+        let size = layout.size() + prefix;
         let (block, mark) = if let Some(scratch) = scratch() {
             // SAFETY: `with_scratch` has put it there, and only the checkpoint thread, which is the caller, uses it.
             (unsafe { &mut *scratch }.alloc(layout.size(), prefix), OF_SCRATCH)
+        } else if on_checkpoint_stack() {
+            (self.checkpoint_block(size, prefix), self.mark.load(Ordering::Relaxed))
         } else {
-            let (arena, mark) = match on_checkpoint_stack() {
-                true => (&self.checkpoint, self.mark.load(Ordering::Relaxed)),
-                false => (&self.common, COMMON),
-            };
-            // SAFETY: size and alignment are valid as those of `layout` are.
-            (arena.with(|heap| unsafe { heap.malloc(layout.size() + prefix, prefix) }), mark)
+            self.common_block(size, prefix)
         };
         if block.is_null() {
             return block;
         }
-        // SAFETY: the block is at least `prefix` long, and `prefix` at least a word, aligned.
+        // SAFETY: the block is at least `prefix` long, and `prefix` at least two words, aligned.
         unsafe {
             let user = block.add(prefix);
             user.cast::<usize>().sub(1).write(mark);
@@ -252,28 +363,82 @@ unsafe impl GlobalAlloc for Arenas {
 
     unsafe fn dealloc(&self, user: *mut u8, layout: Layout) {
         let prefix = prefix(layout);
-        // SAFETY: `user` came from `alloc`, which put the mark there.
-        let mark = unsafe { user.cast::<usize>().sub(1).read() };
-        let free = |heap: &mut Dlmalloc<Pages>| {
-            // SAFETY: the block came from this heap with this size and alignment.
-            unsafe { heap.free(user.sub(prefix), layout.size() + prefix, prefix) }
-        };
-        if mark == OF_SCRATCH {
-            if let Some(scratch) = scratch() {
-                // SAFETY: as in `alloc`; the block starts `prefix` before what the user has.
-                unsafe { (*scratch).free(user.sub(prefix), layout.size(), prefix) };
+        let size = layout.size() + prefix;
+        // SAFETY: `user` came from `alloc`, which put the mark there, behind the block's beginning.
+        let (block, mark) = unsafe { (user.sub(prefix), user.cast::<usize>().sub(1).read()) };
+        match mark {
+            OF_SCRATCH => {
+                if let Some(scratch) = scratch() {
+                    // SAFETY: as in `alloc`.
+                    unsafe { (*scratch).free(block, layout.size(), prefix) };
+                }
             }
-        } else if mark != COMMON {
-            // Else it is one of before a fork.
-            if mark == self.mark.load(Ordering::Relaxed) {
-                self.checkpoint.with(free);
+            // While an image is written, memory that was in the plan must stay.
+            OF_PAGES if on_checkpoint_stack() => {}
+            OF_PAGES => {
+                let _ = sys::unmap(block as u64, size.next_multiple_of(PAGE) as u64);
             }
-        } else if !on_checkpoint_stack() {
-            self.common.with(free);
-        } else if self.common.try_lock() {
-            // SAFETY: the lock is ours.
-            free(unsafe { &mut *self.common.heap.get() });
-            self.common.locked.store(false, Ordering::Release);
+            _ => match self.common.get(mark >> 32).filter(|_| mark as u32 == COMMON as u32) {
+                Some(arena) => self.free_common(arena, block, size, prefix),
+                // Else it is one of before a fork.
+                None if mark == self.mark.load(Ordering::Relaxed) => match on_checkpoint_stack() {
+                    // SAFETY: nobody but the checkpoint thread touches this heap, from which the block came.
+                    true => unsafe { (*self.checkpoint.get()).free(block, size, prefix) },
+                    false => self.give_back(block, size),
+                },
+                None => {}
+            },
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn mark(user: *mut u8) -> usize {
+        // SAFETY: the word before a block is its mark.
+        unsafe { user.cast::<usize>().sub(1).read() }
+    }
+
+    #[test]
+    fn nobody_waits_for_who_never_comes_back() {
+        let arenas = Arenas::new();
+        let layout = Layout::from_size_align(100, 64).unwrap();
+        for index in 0..COMMONS {
+            // SAFETY: the layout is not empty, and the blocks are of these arenas.
+            unsafe {
+                let user = arenas.alloc(layout);
+                assert_eq!(mark(user), COMMON + index * NEXT_MARK);
+                arenas.dealloc(user, layout);
+                let kept = arenas.alloc(layout);
+                arenas.common[index].state.store(LOCKED, Ordering::Relaxed);
+                // It is leaked.
+                arenas.dealloc(kept, layout);
+                assert_eq!(arenas.common[index].state.load(Ordering::Relaxed), LEFT);
+            }
+        }
+        // SAFETY: as above.
+        unsafe {
+            let user = arenas.alloc(layout);
+            assert_eq!((mark(user), user as usize % 64), (OF_PAGES, 0));
+            user.write_bytes(7, 100);
+            arenas.dealloc(user, layout);
+            assert!(arenas.alloc(Layout::from_size_align(1, 1 << 20).unwrap()).is_null());
+        }
+        // Who had it has come back.
+        arenas.common[2].state.store(FREE, Ordering::Relaxed);
+        // SAFETY: as above.
+        assert_eq!(mark(unsafe { arenas.alloc(layout) }), COMMON + 2 * NEXT_MARK);
+    }
+
+    #[test]
+    fn what_others_free_of_the_checkpoint_thread_comes_back_to_it() {
+        let arenas = Arenas::new();
+        let first = arenas.checkpoint_block(100, WORDS);
+        arenas.give_back(first, 100);
+        arenas.give_back(arenas.checkpoint_block(200, WORDS), 200);
+        let _ = arenas.checkpoint_block(3000, WORDS);
+        assert!(arenas.returned.load(Ordering::Relaxed).is_null());
     }
 }

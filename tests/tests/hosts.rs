@@ -1,6 +1,7 @@
 //! Hosts that are hard: allocators that are in the middle of something at every stop, and programs under sanitizers, which
 //! bring shadow memory, allocators and signal handling of their own.
 
+use dmtcp_tests::library::built;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::process::ExitCode;
@@ -78,8 +79,24 @@ fn allocators() -> Vec<Case> {
     ]
 }
 
+/// The same for the allocator of plugins, whose users signals interrupt as well; some of their handlers jump out of it.
+fn in_plugins() -> Vec<Case> {
+    let case = |name: &str, how: &str| {
+        let flow = |s: &mut Scenario| {
+            let plugin = built(s, "libtest_hungry.so")?;
+            s.set_env("DMTCP_PLUGIN", &plugin);
+            many_checkpoints(s)
+        };
+        Case::flow(name, Program::c("interrupted.c", &[]).args(&[how]), flow).streams(4).limit(240)
+    };
+    vec![
+        case("fifty_checkpoints_inside_the_allocator_of_plugins", "returning").sampled_as(RunAs::User),
+        case("fifty_checkpoints_with_jumps_out_of_the_allocator_of_plugins", "jumping").full_only(),
+    ]
+}
+
 fn main() -> ExitCode {
     let valgrind = Program::script(&["/usr/bin/valgrind", "-q", "/bin/sh"], "shell.sh", "valgrind");
     let valgrind = refused("valgrind_is_refused", valgrind, "runs under valgrind");
-    runner::main(allocators().into_iter().chain(sanitizers()).chain([valgrind]).collect())
+    runner::main(allocators().into_iter().chain(in_plugins()).chain(sanitizers()).chain([valgrind]).collect())
 }
