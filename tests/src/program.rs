@@ -28,6 +28,7 @@ enum Kind {
 pub struct Program {
     source: String,
     kind: Kind,
+    under: Vec<String>,
     args: Vec<String>,
     env: Vec<(String, String)>,
     needs: Vec<(String, String)>,
@@ -35,7 +36,8 @@ pub struct Program {
 
 impl Program {
     fn new(source: &str, kind: Kind) -> Program {
-        Program { source: source.into(), kind, args: Vec::new(), env: Vec::new(), needs: Vec::new() }
+        let (under, args, env, needs) = Default::default();
+        Program { source: source.into(), kind, under, args, env, needs }
     }
 
     /// A C program with further compiler flags.
@@ -107,6 +109,12 @@ impl Program {
         self
     }
 
+    /// The command that executes it: its words come before the program's.
+    pub fn under(mut self, command: &[&str]) -> Program {
+        self.under = words(command, &[]);
+        self
+    }
+
     /// A variable in its environment.
     pub fn env(mut self, name: &str, value: &str) -> Program {
         self.env.push((name.into(), value.into()));
@@ -156,6 +164,7 @@ impl Program {
                 argv
             }
         };
+        argv.splice(0..0, self.under.iter().cloned());
         argv.extend(self.args.iter().cloned());
         Ok(argv)
     }

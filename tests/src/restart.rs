@@ -8,6 +8,7 @@ pub struct Restart {
     pub(crate) same_coordinator: bool,
     pub(crate) options: Vec<String>,
     pub(crate) ids: Option<String>,
+    pub(crate) under: Vec<String>,
 }
 
 impl Restart {
@@ -36,6 +37,12 @@ impl Restart {
     /// Give the processes ids in this way: `same` or `translate`.
     pub fn ids(mut self, way: &str) -> Restart {
         self.ids = Some(way.into());
+        self
+    }
+
+    /// Let this command execute it: its words come before those of the restart.
+    pub fn under(mut self, command: &[&str]) -> Restart {
+        self.under.extend(command.iter().map(|x| x.to_string()));
         self
     }
 

@@ -409,10 +409,13 @@ impl Scenario {
         writeln!(log, "{}", progress::marker(self.generation))?;
         self.run_as.own(&self.log())?;
         let port = self.port()?;
-        let mut command = match how.script {
-            true => self.command(&source.join("dmtcp_restart_script.sh").display().to_string()),
-            false => self.tool("dmtcp_restart"),
+        let restarts = match how.script {
+            true => source.join("dmtcp_restart_script.sh"),
+            false => self.tool.join("dmtcp_restart"),
         };
+        let mut words = how.under.iter().cloned().chain([restarts.display().to_string()]);
+        let mut command = self.command(&words.next().context("no command")?);
+        command.args(words);
         command.current_dir(self.root.join("elsewhere"));
         if !how.script {
             command.arg("-j");
