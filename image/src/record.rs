@@ -148,6 +148,8 @@ pub mod flag {
     pub const LOCKONFAULT: u64 = 1 << 19;
     /// `ss`: shadow stack.
     pub const SHADOWSTACK: u64 = 1 << 20;
+    /// Of 1 GiB, those hugetlb pages; else they are of 2 MiB.
+    pub const GIGANTIC: u64 = 1 << 21;
 }
 
 /// One mapping of the process.

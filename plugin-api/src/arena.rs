@@ -20,7 +20,7 @@
 //! Which arena a caller gets is decided by its stack pointer, not by thread-local storage: the checkpoint thread's stack
 //! is known ([`set_checkpoint_stack`]).
 
-use crate::sys;
+use crate::{headroom, sys};
 use dlmalloc::Dlmalloc;
 use std::alloc::{GlobalAlloc, Layout};
 use std::cell::UnsafeCell;
@@ -38,8 +38,7 @@ struct Pages {
 unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
         let populate = if self.populated { libc::MAP_POPULATE } else { 0 };
-        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | populate);
-        match sys::map(0, size, prot, flags, -1, 0) {
+        match headroom::map(size, populate) {
             Ok(address) => (address as *mut u8, size, 0),
             Err(_) => (std::ptr::null_mut(), 0, 0),
         }

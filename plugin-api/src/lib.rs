@@ -21,6 +21,7 @@ pub mod content;
 pub mod core;
 pub mod descriptors;
 mod guard;
+pub mod headroom;
 pub mod ids;
 pub mod kept;
 mod lazy;

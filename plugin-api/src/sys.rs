@@ -5,8 +5,8 @@
 mod process;
 
 pub use process::{
-    Scheduling, affinity, io_priority, limit, memory_barrier, scheduling, set_affinity, set_io_priority,
-    set_scheduling, user_ids,
+    Scheduling, affinity, io_priority, limit, memory_barrier, nice, scheduling, set_affinity, set_io_priority,
+    set_nice, set_scheduling, user_ids,
 };
 
 use std::ffi::c_void;

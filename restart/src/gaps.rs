@@ -1,8 +1,7 @@
 //! Free ranges of an address space: where the stub and staged memory can be.
 //!
-//! A place must be free twice: in the restarter as it is, and in the process as it will be. Both lists go into one. Memory
-//! that is too large to be anywhere but at home (the shadow of a sanitizer takes terabytes) is staged right there, if the
-//! restarter has nothing near it.
+//! Memory is staged right where it belongs, if the restarter has nothing near that place. Elsewhere a place must be free
+//! twice: in the restarter as it is, and in the process as it will be. Both lists go into one.
 
 use std::ops::Range;
 
@@ -14,7 +13,7 @@ const BOTTOM: u64 = 0x10_0000_0000;
 /// The kernel keeps this much free below a stack that grows; moving memory into it would end the growth.
 const STACK_ROOM: u64 = 64 << 20;
 /// What the restarter still maps lands this close to what it has mapped, and no further.
-const NEAR: u64 = 64 << 30;
+const NEAR: u64 = 4 << 30;
 
 /// The ranges that are taken.
 #[derive(Debug, Clone, Default)]

@@ -193,12 +193,11 @@ impl Remote {
             self.map(at, length, region.prot as i32, libc::MAP_SHARED, stage.object(region)?, region.offset)?;
             return Ok(Source::Staged(at));
         }
-        let runs = stage.runs(region);
-        if stage.lazy || runs.is_empty() {
-            return Ok(Source::Fresh(runs));
+        if stage.is_fresh(region) {
+            return Ok(Source::Fresh(stage.runs(region)));
         }
         let at = stage.room(region, gaps)?;
-        self.map_anonymous(at, length, layout::map_flags(region))?;
+        stage.map_pages(region, |flags| self.map_anonymous(at, length, flags))?;
         for advice in layout::advice(region.flags) {
             let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
         }
@@ -248,7 +247,7 @@ impl Remote {
         let future = image.regions.iter().map(|r| r.start..r.end);
         let mut gaps = Gaps::new(maps.iter().map(gaps::with_stack_room), future);
         let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
-        let stage = Stage::new(image, file, restoration.lazy, crossing.objects.clone());
+        let stage = Stage::new(image, file, restoration.plugins.stderr(), restoration.lazy, crossing.objects.clone());
         let mut placements = Vec::new();
         for region in stage.regions() {
             let source = remote.stage(&stage, region, &mut gaps)?;

@@ -127,6 +127,14 @@ pub fn map_flags(region: &Region) -> i32 {
     flags
 }
 
+/// Flags of mmap(2) for pages of the hugetlb pool; 0: the region has ordinary ones.
+pub fn huge_pages(region: &Region) -> i32 {
+    const SHIFT: i32 = 26;
+    let order = if region.flags & flag::GIGANTIC != 0 { 30 } else { 21 };
+    let huge = region.flags & flag::HUGETLB != 0 && region.kind == kind::ANONYMOUS;
+    if huge { libc::MAP_HUGETLB | order << SHIFT } else { 0 }
+}
+
 /// Upper bound of the bytes that [`Layout::table`] needs.
 pub fn room(regions: usize, extents: usize, auxv: usize) -> usize {
     (regions * 14 + extents + 64) * (size_of::<crate::stub::Op>() + 112) + auxv + 4096

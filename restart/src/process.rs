@@ -190,7 +190,13 @@ impl Restoration<'_> {
         self.plugins.place(self.index as u32)?;
         descriptors.close_strangers();
         let image_handle = self.plugins.image_handle(self.index);
-        let stage = Stage::new(image, descriptors.number(image_handle), self.lazy, descriptors.objects());
+        let stage = Stage::new(
+            image,
+            descriptors.number(image_handle),
+            self.plugins.stderr(),
+            self.lazy,
+            descriptors.objects(),
+        );
         let mut placements = stage.all(&mut gaps, self.progress)?;
         let current = vdso::Current::among(&maps);
         let vdso = self.vdso(&stage, current.as_ref(), &mut gaps, &mut placements)?;

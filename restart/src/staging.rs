@@ -12,6 +12,7 @@ use crate::holes::Holes;
 use crate::kernel;
 use crate::layout::{self, FromImage, Placement, Source};
 use crate::progress::Progress;
+use crate::report;
 use dmtcp_image::read::{Error as ImageError, Image};
 use dmtcp_image::record::{Extent, Region, flag, kind};
 use dmtcp_image::{CHUNK, PAGE, sum};
@@ -101,6 +102,8 @@ pub struct Stage<'a> {
     pub image: &'a Image,
     /// Its file, by the number that it has now.
     file: RawFd,
+    /// Where warnings go.
+    stderr: RawFd,
     /// Whether memory is mapped from the image and not read; a compressed one is always read.
     pub lazy: bool,
     /// Objects that plugins made, by their number.
@@ -111,10 +114,10 @@ pub struct Stage<'a> {
 
 impl<'a> Stage<'a> {
     /// Memory of this image, whose file must stay open under this number.
-    pub fn new(image: &'a Image, file: RawFd, lazy: bool, objects: BTreeMap<u64, RawFd>) -> Self {
+    pub fn new(image: &'a Image, file: RawFd, stderr: RawFd, lazy: bool, objects: BTreeMap<u64, RawFd>) -> Self {
         let lazy = lazy && !image.is_compressed();
         let memory = image.extents.iter().filter(|extent| extent.address != 0).copied().collect();
-        Self { image, file, lazy, objects, memory }
+        Self { image, file, stderr, lazy, objects, memory }
     }
 
     /// Stages all memory of the image.
@@ -151,12 +154,14 @@ impl<'a> Stage<'a> {
         self.objects.get(&region.object).copied().ok_or_else(no_object)
     }
 
-    /// Takes addresses for a region, so that moving it will be free; its own, if there is no room but there.
+    /// Takes addresses for a region: its own, or some from which moving it will be free. The kernel joins a mapping that has
+    /// never moved with what is mapped or protected beside it later, as it would have done without a restart.
     pub fn room(&self, region: &Region, gaps: &mut Gaps) -> Result<u64, StageError> {
         let length = region.end - region.start;
         let modulus = if length >= HUGE { HUGE } else { MODULUS };
         let home = gaps.is_free_now(&(region.start..region.end)).then_some(region.start);
-        gaps.take(length, region.start, modulus).or(home).ok_or(StageError::NoRoom { start: region.start, length })
+        home.or_else(|| gaps.take(length, region.start, modulus))
+            .ok_or(StageError::NoRoom { start: region.start, length })
     }
 
     /// What the image has of a region.
@@ -258,17 +263,17 @@ impl<'a> Stage<'a> {
         }
         let extents = self.extents(region);
         let from_file = region.kind == kind::PRIVATE_FILE && !self.lazy;
-        if !from_file && (self.lazy || extents.is_empty()) {
+        if !from_file && self.is_fresh(region) {
             return Ok(Source::Fresh(self.runs(region)));
         }
         let at = self.room(region, gaps)?;
         let backed = from_file && self.map_original(region, extents, at);
         if !backed {
-            if extents.is_empty() {
+            if self.is_fresh(region) {
                 return Ok(Source::Fresh(Vec::new()));
             }
-            let flags = layout::map_flags(region);
-            kernel::map_anonymous(at, length, libc::PROT_READ | libc::PROT_WRITE, flags).map_err(failed)?;
+            let map = |flags| kernel::map_anonymous(at, length, libc::PROT_READ | libc::PROT_WRITE, flags);
+            self.map_pages(region, map).map_err(failed)?;
         }
         // Huge pages have to be asked for before the memory is touched.
         for advice in layout::advice(region.flags) {
@@ -281,6 +286,32 @@ impl<'a> Stage<'a> {
             }
         }
         Ok(Source::Staged(at))
+    }
+
+    /// Whether the stub maps the region. Huge pages may not be there, which it could say to nobody.
+    pub fn is_fresh(&self, region: &Region) -> bool {
+        layout::huge_pages(region) == 0 && (self.lazy || self.extents(region).is_empty())
+    }
+
+    /// Has memory mapped for a region, given the flags: huge pages, if it had them and they are there.
+    pub fn map_pages<E: std::fmt::Display>(
+        &self,
+        region: &Region,
+        map: impl Fn(i32) -> Result<(), E>,
+    ) -> Result<(), E> {
+        let (flags, huge) = (layout::map_flags(region), layout::huge_pages(region));
+        if huge == 0 {
+            return map(flags);
+        }
+        // What is not reserved may be missing when it is written to.
+        map(flags & !libc::MAP_NORESERVE | huge).or_else(|error| {
+            let text = format!(
+                "dmtcp_restart: warning: memory at {:x} had pages of the hugetlb pool, and gets ordinary ones: {error}; see /proc/sys/vm/nr_hugepages\n",
+                region.start
+            );
+            report::write(self.stderr, &text);
+            map(flags)
+        })
     }
 
     /// Maps the file that a region was a private mapping of, if it is still there and long enough.

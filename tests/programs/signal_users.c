@@ -8,6 +8,7 @@ static volatile long seen[65];
 static pthread_t waiters[3];
 static int descriptor;
 static int over;
+static long described;
 
 static void on_any(int sig, siginfo_t *info, void *context) {
   (void)context;
@@ -58,7 +59,8 @@ static void *in_signalfd(void *arg) {
     struct pollfd p = {descriptor, POLLIN, 0};
     CHECK(poll(&p, 1, -1) == 1);
     CHECK(read(descriptor, &info, sizeof info) == sizeof info && info.ssi_signo == SIGWINCH);
-    CHECK(info.ssi_int == n);
+    if (info.ssi_int != n) FAIL("descriptor brought %d in step %ld", info.ssi_int, n);
+    __atomic_store_n(&described, n, __ATOMIC_SEQ_CST);
     if (is_over()) return arg;
     step("signalfd", n);
   }
@@ -80,6 +82,8 @@ int main(void) {
     int last = stopping();
     if (last) __atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
     OK(pthread_kill(waiters[0], SIGUSR1));
+    /* Of this signal the kernel keeps one at a time. */
+    while (__atomic_load_n(&described, __ATOMIC_SEQ_CST) < n - 1) rest(1);
     OK(pthread_sigqueue(waiters[2], SIGWINCH, (union sigval){.sival_int = (int)n}));
     if (last) break;
     for (int sig = SIGRTMIN; sig <= SIGRTMAX; sig++) {

@@ -90,6 +90,7 @@ fn signals() -> Vec<Case> {
         Case::flow("stopped_before_and_after", c("standing_still.c"), stands_still).streams(2),
         Case::flow("stopped_twice_and_killed", c("standing_still.c"), stands_still_and_goes_on).streams(2),
         Case::new("hundreds_of_pending_signals", c("pending.c")).streams(2),
+        Case::new("pending_signals_without_a_first_thread", c("leaderless.c")),
         Case::new("threads_inside_signal_handlers", c("inside_handlers.c")).streams(3),
         Case::new("signals_taken_by_waiting", c("signal_users.c")).streams(4),
         Case::new("write_barrier_and_profiler", c("collector.c")).streams(4),

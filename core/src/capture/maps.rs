@@ -29,6 +29,8 @@ pub struct Mapping {
     pub name: Vec<u8>,
     /// Bits of the image's `record::flag`.
     pub flags: u64,
+    /// The protection key that stands before it, 0: none.
+    pub key: u32,
 }
 
 /// The text of smaps.
@@ -81,10 +83,24 @@ pub fn parse(text: &[u8]) -> Vec<Mapping> {
         } else if let Some(flags) = line.strip_prefix(b"VmFlags:")
             && let Some(last) = out.last_mut()
         {
-            last.flags = flags.split(|&b| b == b' ').filter_map(flag_bit).fold(0, |all, bit| all | bit);
+            last.flags |= flags.split(|&b| b == b' ').filter_map(flag_bit).fold(0, |all, bit| all | bit);
+        } else if let Some(size) = line.strip_prefix(b"KernelPageSize:")
+            && let Some(last) = out.last_mut()
+        {
+            last.flags |= if number(size) > 2048 { flag::GIGANTIC } else { 0 };
+        } else if let Some(key) = line.strip_prefix(b"ProtectionKey:")
+            && let Some(last) = out.last_mut()
+        {
+            last.key = number(key);
         }
     }
     out
+}
+
+/// The first number of a line's rest.
+fn number(text: &[u8]) -> u32 {
+    let digits = text.iter().skip_while(|b| !b.is_ascii_digit()).take_while(|b| b.is_ascii_digit());
+    digits.fold(0, |n, digit| n.saturating_mul(10).saturating_add(u32::from(digit - b'0')))
 }
 
 fn flag_bit(name: &[u8]) -> Option<u64> {
@@ -142,6 +158,7 @@ fn header(line: &[u8]) -> Option<Mapping> {
         inode,
         name: unescape(rest.trim_ascii_start()),
         flags: 0,
+        key: 0,
     })
 }
 

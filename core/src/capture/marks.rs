@@ -1,4 +1,5 @@
-//! Marks on memory that no mapping call sets: guard pages (`MADV_GUARD_INSTALL`) and seals (`mseal`).
+//! Marks on memory that no mapping call sets: guard pages (`MADV_GUARD_INSTALL`), seals (`mseal`), memory policy (`mbind`),
+//! and whether memory that is yet to come will be locked (`mlockall`).
 //!
 //! They are looked up when an image is planned, kept in memory of ours, which is part of the image, and set again by the
 //! checkpoint thread in restored memory, before any thread of the program runs. A kernel that does not know them has none
@@ -6,24 +7,48 @@
 
 use super::maps::Mapping;
 use super::pages::Pagemap;
+use super::policy::{self, Policy};
+use crate::log;
 use dmtcp_image::record::flag;
+use dmtcp_plugin_api::core::Level;
+use dmtcp_plugin_api::headroom;
 use dmtcp_plugin_api::sys;
 use std::cell::UnsafeCell;
 
 const MADV_GUARD_INSTALL: usize = 102;
 const SYS_MSEAL: i32 = 462;
 
+const MCL_FUTURE: usize = 2;
+const MCL_ONFAULT: usize = 4;
+const PAGE: usize = 4096;
+
 /// Ranges with marks.
 struct Marks {
     guards: Vec<(u64, u64)>,
     seals: Vec<(u64, u64)>,
+    policies: Vec<(u64, u64, Policy)>,
+    /// Flags of mlockall(2) for memory to come.
+    future: usize,
+    /// A page that was mapped just now: it is locked if memory to come is. 0: none.
+    probe: u64,
 }
 
 struct Shared(UnsafeCell<Marks>);
 // SAFETY: only the checkpoint thread touches it.
 unsafe impl Sync for Shared {}
 
-static MARKS: Shared = Shared(UnsafeCell::new(Marks { guards: Vec::new(), seals: Vec::new() }));
+static MARKS: Shared =
+    Shared(UnsafeCell::new(Marks { guards: Vec::new(), seals: Vec::new(), policies: Vec::new(), future: 0, probe: 0 }));
+
+/// Maps the page that [`look`] looks at; the mappings are to be read after that.
+pub fn probe() {
+    // SAFETY: the caller is the checkpoint thread.
+    let marks = unsafe { &mut *MARKS.0.get() };
+    if marks.probe != 0 {
+        let _ = sys::unmap(marks.probe, PAGE as u64);
+    }
+    marks.probe = headroom::map(PAGE, 0).unwrap_or(0);
+}
 
 /// Notes the marks of these mappings.
 pub fn look(mappings: &[Mapping], pagemap: &Pagemap) {
@@ -31,6 +56,15 @@ pub fn look(mappings: &[Mapping], pagemap: &Pagemap) {
     let marks = unsafe { &mut *MARKS.0.get() };
     marks.guards.clear();
     marks.seals.clear();
+    marks.policies.clear();
+    let ranges = mappings.iter().map(|mapping| (mapping.start, mapping.end));
+    policy::each(ranges, |start, end, policy| marks.policies.push((start, end, policy)));
+    let probe = mappings.iter().find(|m| (m.start..m.end).contains(&marks.probe)).map_or(0, |m| m.flags);
+    marks.future = match (probe & flag::LOCKED != 0, probe & flag::LOCKONFAULT != 0) {
+        (_, true) => MCL_FUTURE | MCL_ONFAULT,
+        (true, false) => MCL_FUTURE,
+        (false, false) => 0,
+    };
     for mapping in mappings {
         if mapping.flags & flag::GUARDS != 0 {
             pagemap.guards(mapping.start, mapping.end, &mut |start, end| marks.guards.push((start, end)));
@@ -52,8 +86,21 @@ pub fn put_back() {
             sys::call(libc::SYS_madvise as i32, args)
         };
     }
+    for (start, end, policy) in &marks.policies {
+        if let Err(error) = policy.set_for(*start, *end) {
+            let text = format!("memory at {start:#x}: its policy cannot be set again here: error {error}");
+            log::line(Level::Warning, "core", &text);
+        }
+    }
     for &(start, end) in &marks.seals {
         // SAFETY: changes nothing but what may be done to the mapping later.
         let _ = unsafe { sys::call(SYS_MSEAL, [start as usize, (end - start) as usize, 0, 0, 0, 0]) };
+    }
+    if marks.future != 0 {
+        // SAFETY: no memory is passed.
+        if let Err(error) = unsafe { sys::call(libc::SYS_mlockall as i32, [marks.future, 0, 0, 0, 0, 0]) } {
+            let text = format!("memory to come cannot be locked again (mlockall): error {error}");
+            log::line(Level::Warning, "core", &text);
+        }
     }
 }

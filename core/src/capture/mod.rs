@@ -12,6 +12,7 @@ pub mod maps;
 pub mod marks;
 mod notes;
 mod pages;
+pub mod policy;
 mod sink;
 
 use crate::config;
@@ -96,6 +97,8 @@ fn region_kind(mapping: &Mapping, claimed: bool) -> u32 {
         _ if claimed => kind::OBJECT,
         _ if mapping.flags & flag::DROPPABLE != 0 => kind::EMPTY,
         _ if mapping.shared => kind::ORPHAN,
+        // The kernel gives memory of the hugetlb pool a file that nobody else can name.
+        name if name.starts_with(b"/anon_hugepage") => kind::ANONYMOUS,
         _ if mapping.inode != 0 => kind::PRIVATE_FILE,
         _ => kind::ANONYMOUS,
     }
@@ -110,6 +113,7 @@ fn push_extent(contents: &mut Contents, start: u64, end: u64, copy: bool, shared
 
 /// Lays the image out. The plan is consistent with the mappings that it returns the text of.
 fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<(Plan, Vec<u8>), String> {
+    marks::probe();
     let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
     let mappings = maps::parse(&text);
     let pagemap = pages::Pagemap::open();
@@ -142,6 +146,13 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
                 String::from_utf8_lossy(&mapping.name)
             )),
             _ => {}
+        }
+        // Memory that can only be executed has a key that the kernel finds for it again.
+        if mapping.key != 0 && mapping.prot != libc::PROT_EXEC as u32 {
+            description.unsupported.push(format!(
+                "memory at {:#x}: protection key {} is not brought back; after a restart every thread may use it",
+                mapping.start, mapping.key
+            ));
         }
         contents.regions.push(Region {
             start: mapping.start,

@@ -11,11 +11,12 @@ use super::alone;
 use super::birth;
 use super::context::{self, Context, RESTARTED};
 use super::restore;
+use super::room;
 use super::worker::{Worker, host_name, program};
 use super::writing::{self, Child, Writing};
 use crate::capture::{self, Facts, OwnMemory};
 use crate::host::{self, description};
-use crate::{config, ids, interface, log, threads};
+use crate::{config, ids, interface, log, signal, threads};
 use dmtcp_image::record::{Identity, Plugin};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::{arena, proc_files, sys};
@@ -48,6 +49,10 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     worker.underway = generation;
     log::note(&format!("generation {generation} is asked for"));
     description::begin();
+    if let Err(reason) = room::look() {
+        give_up(worker, generation, reason);
+        return Outcome::Resumed;
+    }
     if let Err(reason) = worker.event(Event::PreSuspend) {
         give_up(worker, generation, reason);
         go_on(worker, false);
@@ -226,6 +231,7 @@ fn describe_and_write(
     let path = format!("{directory}/{name}");
     let fail = |reason: String| (reason, path.clone());
     outcome.map_err(&fail)?;
+    threads::leaderless::look(signal::bit()).map_err(&fail)?;
     threads::save_thread(
         // SAFETY: the slot is this thread's own.
         unsafe { worker.slot.saved() },

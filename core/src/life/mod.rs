@@ -20,6 +20,7 @@ pub mod link;
 mod pause;
 pub mod refusal;
 pub mod restore;
+mod room;
 pub mod worker;
 mod writing;
 

@@ -70,6 +70,7 @@ extern "C" fn enter_process(handoff: *mut Handoff) {
             let _ = signal::set_disposition(number, action);
         }
     }
+    threads::leaderless::put_back();
     cpu::regain_permission();
     cpu::look_again();
 }

@@ -8,7 +8,7 @@ use crate::{config, host, ids, interface, log};
 use dmtcp_image::codec::Method;
 use dmtcp_image::{PAGE, write};
 use dmtcp_plugin_api::abi::Event;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::{headroom, proc_files, sys};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join};
 use std::collections::VecDeque;
@@ -93,7 +93,7 @@ pub fn program() -> String {
 pub fn make_buffer() -> Result<(u64, u64), String> {
     let method = config::config().map_or(Method::None, |c| c.compress);
     let length = write::buffer_length(method) + method.scratch().next_multiple_of(PAGE as usize);
-    let start = sys::map_anonymous(length).map_err(|e| format!("no memory for a buffer (errno {e})"))?;
+    let start = headroom::map(length, 0).map_err(|e| format!("no memory for a buffer (errno {e})"))?;
     Ok((start, start + length as u64))
 }
 

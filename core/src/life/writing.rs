@@ -20,6 +20,7 @@ use dmtcp_image::codec::Method;
 use dmtcp_image::plan::Plan;
 use dmtcp_image::write::{self, Part, Pass};
 use dmtcp_plugin_api::arena;
+use dmtcp_plugin_api::headroom::Raised;
 use dmtcp_plugin_api::sys::{self, Fd};
 use dmtcp_protocol::message::FromCoordinator;
 use std::ffi::c_void;
@@ -49,6 +50,7 @@ pub extern "C" fn write_image(argument: *mut c_void) -> i64 {
     // SAFETY: the argument is the `Writing` that the caller passed, alive until this returns.
     let writing = unsafe { &mut *argument.cast::<Writing<'_>>() };
     let Some(file) = writing.file.take() else { return i64::from(libc::EBADF) };
+    let _raised = Raised::new(libc::RLIMIT_FSIZE);
     let total = writing.plan.bytes;
     let worker = writing.worker;
     let report = |done| {

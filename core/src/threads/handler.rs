@@ -6,6 +6,7 @@
 use super::slot::{self, FRAME, Order, Role, STACK_TOP, Saved, Slot, State};
 use super::{EPOCH, PARKED, RETURNED};
 use super::{rewind, robust};
+use crate::capture::policy::Policy;
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::handoff::Handoff;
@@ -160,6 +161,7 @@ pub fn save_thread(saved: &mut Saved) {
     saved.rseq = registered_rseq(saved.fs);
     let _ = sys::prctl(libc::PR_GET_NAME, saved.name.as_mut_ptr() as usize, 0, 0, 0);
     saved.timer_slack = sys::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0).unwrap_or(0) as u64;
+    saved.policy = Policy::of_thread();
     saved.death_signal = 0;
     let _ = sys::prctl(libc::PR_GET_PDEATHSIG, (&raw mut saved.death_signal) as usize, 0, 0, 0);
     saved.no_new_privileges = sys::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0).unwrap_or(0) as i32;
@@ -315,6 +317,9 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
         call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, saved.death_signal as usize, 0, 0]);
         if saved.no_new_privileges == 1 {
             call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]);
+        }
+        if !saved.policy.is_default() {
+            let _ = saved.policy.set_for_thread();
         }
         const ONSTACK: u64 = 1;
         saved.altstack[1] &= !ONSTACK;

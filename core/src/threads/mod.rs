@@ -11,6 +11,7 @@
 //! restart, it leaves the same way, through the frame.
 
 mod handler;
+pub mod leaderless;
 mod named;
 mod pending;
 mod rewind;
@@ -18,7 +19,7 @@ mod robust;
 pub mod slot;
 pub mod spawn;
 pub mod stop;
-mod unblock;
+mod tracer;
 
 pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,

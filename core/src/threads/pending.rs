@@ -68,6 +68,23 @@ fn sets() -> Option<(u64, u64)> {
     sets_in(&text[..filled])
 }
 
+/// What is pending for the process.
+pub fn of_process() -> u64 {
+    sets().map_or(0, |(_, shared)| shared)
+}
+
+/// The bit of a signal's number.
+pub fn bit_of(info: &Info) -> u64 {
+    1 << ((info[0] as u32 & 0x7f).max(1) - 1)
+}
+
+/// Queues a signal for the process. The kernel's own codes are accepted from its first thread alone.
+pub fn queue_for_process(info: &Info) {
+    let arguments = [sys::pid() as usize, (info[0] & 0x7f) as usize, info.as_ptr() as usize, 0, 0, 0];
+    // SAFETY: the siginfo came from the kernel.
+    let _ = unsafe { sys::call(libc::SYS_rt_sigqueueinfo as i32, arguments) };
+}
+
 /// Whether a thread would take anything now. For the checkpoint thread.
 pub fn has_news(tid: i32, ours: u64) -> bool {
     let text = proc_files::read_file(&proc_files::task_path(tid, "status")).unwrap_or_default();
@@ -191,16 +208,13 @@ impl Pending {
         for index in 0..self.count {
             let Some(info) = self.place(index as usize) else { break };
             let shared = std::mem::take(&mut info[OWNER]) & PROCESS != 0;
-            let number = (info[0] & 0x7f) as usize;
-            let info = info.as_ptr() as usize;
+            if shared {
+                queue_for_process(info);
+                continue;
+            }
+            let arguments = [pid, tid, (info[0] & 0x7f) as usize, info.as_ptr() as usize, 0, 0];
             // SAFETY: the siginfo came from the kernel.
-            let _ = unsafe {
-                if shared {
-                    sys::call(libc::SYS_rt_sigqueueinfo as i32, [pid, number, info, 0, 0, 0])
-                } else {
-                    sys::call(libc::SYS_rt_tgsigqueueinfo as i32, [pid, tid, number, info, 0, 0])
-                }
-            };
+            let _ = unsafe { sys::call(libc::SYS_rt_tgsigqueueinfo as i32, arguments) };
         }
         self.count = 0;
         self.shared = 0;

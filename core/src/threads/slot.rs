@@ -10,7 +10,8 @@
 //! ```
 
 use super::pending::Pending;
-use dmtcp_plugin_api::sys;
+use crate::capture::policy::Policy;
+use dmtcp_plugin_api::headroom;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 /// Bytes of a slot with its stack. Parked code makes system calls and little else; the signal frame is not on it.
@@ -97,6 +98,8 @@ pub struct Saved {
     pub timer_slack: u64,
     /// personality(2), which is the thread's own.
     pub personality: u64,
+    /// Where the thread's memory comes from.
+    pub policy: Policy,
     /// PR_GET_PDEATHSIG.
     pub death_signal: i32,
     /// PR_GET_NO_NEW_PRIVS.
@@ -179,7 +182,7 @@ pub fn forget_all() {
 }
 
 fn make() -> Result<&'static Slot, i32> {
-    let address = sys::map_anonymous(SIZE)?;
+    let address = headroom::map(SIZE, 0)?;
     let slot = address as *mut Slot;
     // SAFETY: fresh memory, zeroed, large enough and page aligned. Zeros are valid for all fields.
     let slot = unsafe {

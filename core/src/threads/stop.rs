@@ -5,8 +5,9 @@
 //! everybody is released.
 
 use super::slot::{self, Order, Role, Sample, Slot, State};
-use super::{EPOCH, PARKED, handler, release, unblock};
+use super::{EPOCH, PARKED, handler, release, tracer};
 use crate::life::exec;
+use dmtcp_plugin_api::headroom::Raised;
 use dmtcp_plugin_api::{proc_files, sys};
 use std::sync::atomic::Ordering;
 
@@ -85,14 +86,20 @@ fn send(slot: &Slot, signal: i32) -> Result<(), i32> {
         value: slot.address(),
         rest: [0; 12],
     };
-    // SAFETY: `info` is a full siginfo of 128 bytes.
-    unsafe {
-        sys::call(
-            libc::SYS_rt_tgsigqueueinfo as i32,
-            [sys::pid() as usize, slot.tid() as usize, signal as usize, (&raw const info) as usize, 0, 0],
-        )
+    let queue = || {
+        let arguments =
+            [sys::pid() as usize, slot.tid() as usize, signal as usize, sys::argument(&raw const info), 0, 0];
+        // SAFETY: `info` is a full siginfo of 128 bytes.
+        unsafe { sys::call(libc::SYS_rt_tgsigqueueinfo as i32, arguments) }.map(drop)
+    };
+    match queue() {
+        // As many signals are queued as the application allows itself.
+        Err(libc::EAGAIN) => {
+            let _raised = Raised::new(libc::RLIMIT_SIGPENDING);
+            queue()
+        }
+        result => result,
     }
-    .map(drop)
 }
 
 /// A thread that would not park.
@@ -133,9 +140,9 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                     let at = sent.iter().find(|s| s.0 == tid).map_or(0, |s| s.1);
                     let ours = 1 << (signal - 1);
                     let suspicious = now - at > SUSPICIOUS && !exec::is_underway() && !unblocked.contains(&tid);
-                    if suspicious && unblock::blocks(tid, ours) {
+                    if suspicious && tracer::blocks(tid, ours) {
                         unblocked.push(tid);
-                        unblock::unblock(tid, ours);
+                        tracer::unblock(tid, ours);
                     }
                     if now - at < RESEND {
                         continue;

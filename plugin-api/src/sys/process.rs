@@ -61,6 +61,18 @@ pub fn set_affinity(tid: i32, mask: &[u64]) -> Result<()> {
     done(unsafe { syscall!(Sysno::sched_setaffinity, tid, size_of_val(mask), mask.as_ptr()) }).map(drop)
 }
 
+/// getpriority of a thread: its nice value, whatever its policy.
+pub fn nice(tid: i32) -> Result<i32> {
+    // SAFETY: no memory is passed.
+    done(unsafe { syscall!(Sysno::getpriority, libc::PRIO_PROCESS, tid) }).map(|biased| 20 - biased as i32)
+}
+
+/// setpriority of a thread.
+pub fn set_nice(tid: i32, nice: i32) -> Result<()> {
+    // SAFETY: no memory is passed.
+    done(unsafe { syscall!(Sysno::setpriority, libc::PRIO_PROCESS, tid, nice) }).map(drop)
+}
+
 const IOPRIO_WHO_PROCESS: i32 = 1;
 
 /// ioprio_get of a thread.

@@ -1,7 +1,31 @@
-//! Working directory and umask, which all threads share.
+//! Working directory, root directory and umask, which all threads share.
+//!
+//! A process that changes its root directory leaves the names of all files behind: neither its images nor its own files in
+//! /proc would be found. So the root is compared with that of its start before anything is stopped.
 
 use crate::state::Place;
 use dmtcp_plugin_api::{proc_files, sys};
+use std::sync::OnceLock;
+
+/// Device and inode of the root directory at the start of the program.
+static ROOT: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+
+fn root() -> Option<(u64, u64)> {
+    sys::stat(b"/").ok().map(|s| (s.st_dev, s.st_ino))
+}
+
+/// Notes the root directory.
+pub fn note_root() {
+    let _ = ROOT.set(root());
+}
+
+/// Whether the process has changed its root directory. The error is a sentence.
+pub fn check_root() -> Result<(), String> {
+    if ROOT.get().is_none_or(|before| *before == root()) {
+        return Ok(());
+    }
+    Err("the process has changed its root directory (chroot(2)): it cannot be saved".into())
+}
 
 /// Looks at a task. The error is a sentence.
 pub fn look(task: i32) -> Result<Place, String> {

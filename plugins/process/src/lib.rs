@@ -3,7 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
-//! | [`directory`] | working directory and umask, as the kernel tells them |
+//! | [`directory`] | working directory, root directory and umask, as the kernel tells them |
 //! | [`limits`] | resource limits |
 //! | [`scheduling`] | policy, nice value, processors, I/O priority of each thread |
 //! | [`settings`] | process-wide prctl(2) settings, membarrier(2), small files of /proc |
@@ -40,14 +40,24 @@ plugin! {
     priority: -200,
     requires: [],
     wrappers: [],
-    init: |_| true,
+    init: |_| {
+        directory::note_root();
+        true
+    },
 }
 
 /// What RESTART works from: it is part of the memory that comes back.
 static STATE: Round<Option<State>> = Round::new(None);
 
+hook!(PreSuspend, check);
 hook!(PreCheckpoint, describe);
 hook!(Restart, restore);
+
+fn check(core: Core) {
+    if let Err(sentence) = directory::check_root() {
+        core.fail(&sentence);
+    }
+}
 
 fn describe(core: Core) {
     let task = core.application_task();

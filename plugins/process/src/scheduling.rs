@@ -21,7 +21,8 @@ fn look_at(tid: i32, online: Option<usize>) -> Thread {
     Thread {
         policy: attributes.policy,
         flags: attributes.flags,
-        nice: attributes.nice,
+        // sched_getattr(2) tells it only of threads that are scheduled by it.
+        nice: sys::nice(tid).unwrap_or(attributes.nice),
         priority: attributes.priority,
         deadline: match attributes.policy {
             SCHED_DEADLINE => [attributes.runtime, attributes.deadline, attributes.period],
@@ -93,6 +94,11 @@ pub fn restore(core: Core, threads: &[Thread]) {
             && let Err(error) = sys::set_scheduling(tid, &attributes(wanted))
         {
             report("scheduling policy", error);
+        }
+        if sys::nice(tid) != Ok(wanted.nice)
+            && let Err(error) = sys::set_nice(tid, wanted.nice)
+        {
+            report("nice value", error);
         }
     }
 }

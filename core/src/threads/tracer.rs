@@ -1,0 +1,187 @@
+//! What only a tracer can do to a thread, and a tracer must be another process: a child that shares our memory, made for
+//! one order and gone at once.
+//!
+//! *Unblock.* Some threads block every signal, ours too: glibc's helper threads (SIGEV_THREAD, AIO), or a raw
+//! rt_sigprocmask. Our bit is taken out of the mask; the signal that is already queued is then delivered. The bit stays
+//! out: the application does not know of our signal.
+//!
+//! *Peek.* The signals that are pending for the process are copied, siginfo and all, without being taken: nobody could put
+//! them back as they were if the first thread has ended.
+//!
+//! ```text
+//!   checkpoint thread --clone(VM, VFORK)--> tracer: SEIZE, INTERRUPT, wait, the order, DETACH, exit
+//! ```
+
+use super::pending::Info;
+use dmtcp_plugin_api::{headroom, proc_files, sys};
+
+const PTRACE_DETACH: usize = 17;
+const PTRACE_SEIZE: usize = 0x4206;
+const PTRACE_INTERRUPT: usize = 0x4207;
+const PTRACE_PEEKSIGINFO: usize = 0x4209;
+const PTRACE_GETSIGMASK: usize = 0x420a;
+const PTRACE_SETSIGMASK: usize = 0x420b;
+const PR_SET_PTRACER: i32 = 0x5961_6d61;
+/// For PTRACE_PEEKSIGINFO: the process's queue.
+const SHARED: u32 = 1;
+const KERNEL_SET: usize = 8;
+const STACK: usize = 64 << 10;
+/// Between two looks at whether the thread has stopped, in nanoseconds, and how often.
+const LOOK_AGAIN: u64 = 1_000_000;
+const LOOKS: usize = 1000;
+
+/// What a tracer is to do.
+enum Task<'a> {
+    /// Take these bits out of the thread's mask.
+    Unblock(u64),
+    /// Copy what is pending for the process; how many there were.
+    Peek(&'a mut [Info], &'a mut usize),
+}
+
+/// What the tracer is told, and what it tells.
+struct Order<'a> {
+    tid: usize,
+    task: Task<'a>,
+    done: bool,
+}
+
+/// Whether a thread blocks the signals of a set.
+pub fn blocks(tid: i32, set: u64) -> bool {
+    let text = proc_files::read_file(&proc_files::task_path(tid, "status")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&text).into_owned();
+    let mask = text.lines().find_map(|l| u64::from_str_radix(l.strip_prefix("SigBlk:")?.trim(), 16).ok());
+    mask.is_some_and(|m| m & set != 0)
+}
+
+/// Takes a signal out of a thread's mask. False: it may not be traced (a sandbox, another tracer).
+pub fn unblock(tid: i32, bit: u64) -> bool {
+    order(tid, Task::Unblock(bit))
+}
+
+/// Copies the signals that are pending for the process, in the order of their queue, by means of one of its threads;
+/// `None`: it may not be traced.
+pub fn peek_shared(tid: i32) -> Option<Vec<Info>> {
+    /// More than anybody queues; the limit is RLIMIT_SIGPENDING.
+    const MOST: usize = 1 << 16;
+    let mut room = 64;
+    loop {
+        let (mut found, mut count) = (vec![Info::default(); room], 0);
+        if !order(tid, Task::Peek(&mut found, &mut count)) {
+            return None;
+        }
+        if count < room || room >= MOST {
+            found.truncate(count);
+            return Some(found);
+        }
+        room *= 4;
+    }
+}
+
+/// Has a tracer do something. False: it could not.
+fn order(tid: i32, task: Task<'_>) -> bool {
+    let Ok(stack) = headroom::map(STACK, 0) else { return false };
+    let mut order = Order { tid: tid as usize, task, done: false };
+    // Where the Yama module only lets parents trace, the traced one has to agree.
+    let _ = sys::prctl(PR_SET_PTRACER, usize::MAX, 0, 0, 0);
+    let top = stack + STACK as u64 - 16;
+    // SAFETY: the new stack is ours; the tracer shares our memory and ends before the call returns, because of CLONE_VFORK.
+    let child = unsafe {
+        (top as *mut *mut Order<'_>).write(&raw mut order);
+        make_tracer(top)
+    };
+    if child > 0 {
+        // SAFETY: no status is asked for. Its exit signal is 0, so only __WCLONE finds it, and the application never does.
+        let _ = unsafe { sys::call(libc::SYS_wait4 as i32, [child as usize, 0, libc::__WCLONE as usize, 0, 0, 0]) };
+    }
+    let _ = sys::prctl(PR_SET_PTRACER, 0, 0, 0, 0);
+    let _ = sys::unmap(stack, STACK as u64);
+    order.done
+}
+
+/// Starts [`trace`] in a process of its own, on a stack whose first word is its argument.
+#[unsafe(naked)]
+unsafe extern "C" fn make_tracer(_stack: u64) -> i64 {
+    core::arch::naked_asm!(
+        "mov rsi, rdi",
+        "mov edi, {flags}",
+        "xor edx, edx",
+        "xor r10d, r10d",
+        "xor r8d, r8d",
+        "mov eax, 56", // clone
+        "syscall",
+        "test rax, rax",
+        "jz 2f",
+        "ret",
+        "2:",
+        "xor ebp, ebp",
+        "mov rdi, [rsp]",
+        "call {trace}",
+        "xor edi, edi",
+        "mov eax, 60", // exit
+        "syscall",
+        "ud2",
+        flags = const libc::CLONE_VM | libc::CLONE_VFORK,
+        trace = sym trace,
+    )
+}
+
+/// In the tracer. It has the checkpoint thread's thread pointer: no thread-local storage, no allocation.
+extern "C" fn trace(order: &mut Order<'_>) {
+    let tid = order.tid;
+    let ptrace = |request: usize, address: usize, data: usize| {
+        // SAFETY: what some requests read or write lives in this frame, or in the order.
+        unsafe { sys::call(libc::SYS_ptrace as i32, [request, tid, address, data, 0, 0]) }
+    };
+    if ptrace(PTRACE_SEIZE, 0, 0).is_err() {
+        return;
+    }
+    let _ = ptrace(PTRACE_INTERRUPT, 0, 0);
+    for _ in 0..LOOKS {
+        // SAFETY: no status is asked for.
+        let stopped = unsafe {
+            let flags = (libc::__WALL | libc::WNOHANG) as usize;
+            sys::call(libc::SYS_wait4 as i32, [tid, 0, flags, 0, 0, 0])
+        };
+        match stopped {
+            Ok(0) => sys::nap(LOOK_AGAIN),
+            Ok(_) => {
+                order.done = carry_out(&mut order.task, ptrace);
+                break;
+            }
+            Err(_) => break,
+        }
+    }
+    let _ = ptrace(PTRACE_DETACH, 0, 0);
+}
+
+/// Does what is to be done to a thread that stands still for its tracer. Runs where [`trace`] does.
+fn carry_out(task: &mut Task<'_>, ptrace: impl Fn(usize, usize, usize) -> Result<usize, i32>) -> bool {
+    match task {
+        Task::Unblock(bit) => {
+            let mut mask = 0u64;
+            let known = ptrace(PTRACE_GETSIGMASK, KERNEL_SET, (&raw mut mask) as usize).is_ok();
+            mask &= !*bit;
+            known && ptrace(PTRACE_SETSIGMASK, KERNEL_SET, (&raw const mask) as usize).is_ok()
+        }
+        Task::Peek(into, count) => {
+            while **count < into.len() {
+                let wanted = Peek { offset: **count as u64, flags: SHARED, number: (into.len() - **count) as i32 };
+                let to = into.as_mut_ptr().wrapping_add(**count);
+                match ptrace(PTRACE_PEEKSIGINFO, sys::argument(&raw const wanted), to as usize) {
+                    Ok(0) => return true,
+                    Ok(more) => **count += more,
+                    Err(_) => return false,
+                }
+            }
+            true
+        }
+    }
+}
+
+/// `struct ptrace_peeksiginfo_args`.
+#[repr(C)]
+struct Peek {
+    offset: u64,
+    flags: u32,
+    number: i32,
+}

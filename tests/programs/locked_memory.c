@@ -1,0 +1,63 @@
+/* Memory that is locked in every way. Arguments: `all`, all there is and all to come; `later`, what is to come, when it is
+   touched; `pieces`, some mappings, at once or when they are touched. */
+#include "steps.h"
+
+enum { PAGE = 4096, PAGES = 8 };
+
+/* Of the mapping that holds an address: locked (1), when touched (2). */
+static int locked(const void *inside) {
+  unsigned long low, high;
+  int here = 0, found = 0;
+  for (int i = 0; i < 3; i++) {
+    FILE *maps = fopen("/proc/self/smaps", "r");
+    char line[512];
+    CHECK(maps);
+    while (fgets(line, sizeof line, maps)) {
+      if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
+      if (here && strncmp(line, "VmFlags:", 8) == 0) found |= (strstr(line, " lo") != NULL) | (strstr(line, " lf") != NULL) << 1;
+    }
+    fclose(maps);
+  }
+  return found;
+}
+
+static char *map(void) {
+  char *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+  CHECK(p != MAP_FAILED);
+  return p;
+}
+
+static unsigned char resident(char *p) {
+  unsigned char pages[PAGES];
+  CHECK(mincore(p, PAGES * PAGE, pages) == 0);
+  int count = 0;
+  for (int i = 0; i < PAGES; i++) count += pages[i] & 1;
+  return (unsigned char)count;
+}
+
+int main(int argc, char **argv) {
+  CHECK(argc == 2);
+  int all = strcmp(argv[1], "all") == 0, later = strcmp(argv[1], "later") == 0;
+  char *before = map(), *at_once = map(), *touched = map();
+  /* Not joined with their neighbours. */
+  CHECK(mprotect(before, PAGE, PROT_NONE) == 0);
+  if (all) CHECK(mlockall(MCL_CURRENT | MCL_FUTURE) == 0);
+  else if (later) CHECK(mlockall(MCL_FUTURE | MCL_ONFAULT) == 0);
+  else CHECK(mlock(at_once, PAGES * PAGE) == 0 && mlock2(touched, PAGES * PAGE, MLOCK_ONFAULT) == 0);
+  touched[PAGE] = 't';
+  for (long n = 1; !stopping(); n++) {
+    char *fresh = map();
+    if (locked(fresh) != (all ? 1 : later ? 3 : 0)) FAIL("fresh memory is locked %d in step %ld", locked(fresh), n);
+    if (all) CHECK(resident(fresh) == PAGES);
+    else CHECK(resident(fresh) == 0);
+    CHECK(munmap(fresh, PAGES * PAGE) == 0);
+    if (locked(before) != all) FAIL("old memory is locked %d in step %ld", locked(before), n);
+    if (locked(at_once) != (all || !later)) FAIL("locked memory is locked %d in step %ld", locked(at_once), n);
+    if (locked(touched) != (all ? 1 : later ? 0 : 3)) FAIL("touched memory is locked %d in step %ld", locked(touched), n);
+    CHECK(touched[PAGE] == 't');
+    if (!later) CHECK(resident(at_once) == PAGES);
+    step("main", n);
+    rest(10);
+  }
+  return done();
+}
