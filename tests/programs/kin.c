@@ -1,6 +1,7 @@
 /* A family that works together through pipes: a source of numbers, a filter and a sink, which checks them; a nursery, whose
    children live for a few milliseconds and answer through a pipe; and their parent. Any of them may be killed at any
-   moment: whoever loses his partner ends without a word, the others go on. What is seen is checked all the same. */
+   moment: whoever loses his partner ends without a word, the others go on. What is seen is checked all the same. With an
+   argument the sink holds so many MiB of memory. */
 #include "steps.h"
 #include <spawn.h>
 #include <sys/wait.h>
@@ -62,8 +63,10 @@ static void filter(int from, int to) {
   _exit(LOST);
 }
 
-static void sink(int from) {
-  uint64_t block[900], expected = 1;
+static void sink(int from, size_t mib) {
+  uint64_t block[900], expected = 1, state = 1, *ballast = malloc(mib << 20 | 1);
+  CHECK(ballast);
+  for (size_t i = 0; i < mib << 17; i++) ballast[i] = random_number(&state);
   for (size_t count; (count = read_block(from, block, sizeof block)) > 0;)
     for (size_t i = 0; i < count; i++, expected++) {
       if (block[i] == 0) _exit(0);
@@ -142,7 +145,7 @@ int main(int argc, char **argv) {
     switch (i) {
       case 0: source(first[1]); break;
       case 1: filter(first[0], second[1]); break;
-      case 2: sink(second[0]); break;
+      case 2: sink(second[0], argc > 1 ? strtoul(argv[1], NULL, 10) : 0); break;
       case 3: close(first[1]), nursery();
     }
   }

@@ -16,6 +16,7 @@
 
 pub mod case;
 pub mod coordinator;
+pub mod disk;
 pub mod evidence;
 pub mod examples;
 pub mod identity;

@@ -1,6 +1,7 @@
 //! What goes wrong at a checkpoint: disks, directories, processes that die on the way. Always: the program goes on, the
 //! older generation can be restarted, one sentence says what happened, nothing hangs, nothing is left behind.
 
+use dmtcp_tests::disk::{remount, small_disk};
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use nix::mount::{MsFlags, mount};
@@ -63,22 +64,6 @@ fn nothing_left_over(s: &Scenario, generations: usize) -> Result<()> {
         ensure!(image || name == "MANIFEST" || name.ends_with(".sh"), "{} is left over", path.display());
     }
     Ok(())
-}
-
-/// A tmpfs of so many MiB over the directory of the images, for this case alone.
-fn small_disk(s: &Scenario, mib: usize) -> Result<()> {
-    unshare(CloneFlags::CLONE_NEWNS)?;
-    let none: Option<&str> = None;
-    mount(none, "/", none, MsFlags::MS_REC | MsFlags::MS_PRIVATE, none)?;
-    let size = format!("size={mib}m,mode=700");
-    mount(Some("none"), s.image_directory(), Some("tmpfs"), MsFlags::empty(), Some(size.as_str()))?;
-    s.run_as().own(s.image_directory())
-}
-
-fn remount(s: &Scenario, flags: MsFlags, options: &str) -> Result<()> {
-    let none: Option<&str> = None;
-    mount(none, s.image_directory(), none, MsFlags::MS_REMOUNT | flags, Some(options))
-        .with_context(|| format!("cannot remount {} with {options}", s.image_directory().display()))
 }
 
 /// `words` are what the message says when there is no room.
