@@ -33,6 +33,7 @@ pub mod proc_files;
 pub mod restart;
 pub mod round;
 pub mod sys;
+pub mod virtual_ids;
 
 #[doc(hidden)]
 pub mod private {

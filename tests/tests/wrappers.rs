@@ -3,7 +3,7 @@
 use dmtcp_tests::examples::{compile, root};
 use dmtcp_tests::library::{built, c_library};
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Result, RunAs, Scenario, ensure, runner};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::fs;
 use std::process::ExitCode;
 
@@ -167,6 +167,37 @@ fn constructors(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// The program's tickets are good with each server that a restart brings, whose numbers for them are others.
+fn handles_are_renewed(s: &mut Scenario) -> Result<()> {
+    let library = fs::read_to_string(root().join("tests/programs/ticket_library.c"))?;
+    c_library(s, "libticket", &library, &[])?;
+    let plugin = built(s, "libexample_tickets.so")?;
+    s.set_env("DMTCP_PLUGIN", &plugin);
+    s.set_env("TICKET_SERVER", &s.path("server").display().to_string());
+    let serve = |s: &Scenario, name: &str, first: usize| -> Result<()> {
+        let directory = s.path(name);
+        fs::create_dir(&directory)?;
+        // These have been taken by others.
+        for taken in 0..first {
+            fs::write(directory.join(taken.to_string()), "")?;
+        }
+        s.run_as().own(&directory)?;
+        Ok(fs::write(s.path("server"), format!("{}\n", directory.display()))?)
+    };
+    serve(s, "first", 40)?;
+    s.launch()?;
+    s.see_steps(5)?;
+    for (name, first) in [("second", 0), ("third", 20)] {
+        s.checkpoint()?;
+        s.see_steps(5)?;
+        s.kill()?;
+        serve(s, name, first)?;
+        s.restart(&Restart::images())?;
+        s.see_steps(5)?;
+    }
+    s.finish(STATUS)
+}
+
 /// Three generations with wrappers of two plugins in Rust and one in C around everything.
 fn unwinding(s: &mut Scenario) -> Result<()> {
     let source = s.path("callback.cpp");
@@ -188,7 +219,10 @@ fn main() -> ExitCode {
         Case::flow(name, Program::c("threads.c", &[]), flow).sampled_as(RunAs::User)
     };
     let through = Program::cxx("through_wrappers.cpp", &["-ldl"]);
+    let tickets = Program::c("tickets.c", &[concat!("-I", env!("CARGO_MANIFEST_DIR"), "/../include"), "-ldl"]);
     runner::main(vec![
+        Case::flow("handles_of_a_server_are_renewed_after_restarts", tickets, handles_are_renewed)
+            .sampled_as(RunAs::User),
         case("wrappers_follow_their_priorities", priorities),
         case("wrappers_call_the_version_that_they_ask_for", versions),
         case("wrappers_let_calls_pass_whose_arguments_nobody_knows", calls_that_pass),
