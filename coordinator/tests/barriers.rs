@@ -3,7 +3,7 @@
 mod support;
 
 use dmtcp_protocol::message::{Barrier, Command, FromClient, Outcome};
-use support::{CHECKPOINT, Coordinator, assert_done, join, reason, run_generation};
+use support::{CHECKPOINT, Coordinator, assert_done, join, reason, run_generation, wait_for};
 
 #[test]
 fn nobody_passes_a_barrier_before_all_have_come() {
@@ -84,6 +84,21 @@ fn a_process_that_leaves_before_it_stops_is_not_missed() {
     a.sync(generation);
     a.committed();
     assert_done(asking.outcome());
+}
+
+#[test]
+fn a_request_while_the_only_process_execs_waits_for_it() {
+    let coordinator = Coordinator::start(&[]);
+    drop(coordinator.worker(1));
+    wait_for("the coordinator to notice", || (coordinator.status().peers == 0).then_some(()));
+    let mut asking = coordinator.begin(CHECKPOINT);
+    let mut again = [coordinator.worker(1)];
+    run_generation(&mut again, "a");
+    assert_done(asking.outcome());
+    drop(again);
+    // Who does not come back is waited for in vain.
+    wait_for("the coordinator to notice", || (coordinator.status().peers == 0).then_some(()));
+    assert!(matches!(coordinator.ask(CHECKPOINT), Outcome::NotRunning));
 }
 
 #[test]

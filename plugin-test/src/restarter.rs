@@ -30,6 +30,7 @@ pub struct FakeRestarter {
     ended: Vec<(u32, EndedChild)>,
     foreground: Vec<(u32, i32)>,
     id_table: Option<u64>,
+    exit_signals: Vec<(u32, i32, i32)>,
 }
 
 impl FakeRestarter {
@@ -78,6 +79,8 @@ impl FakeRestarter {
             ended_child,
             foreground,
             id_table,
+            exit_signal,
+            real_id,
         };
         f(HostRef::new(&table))
     }
@@ -125,6 +128,11 @@ impl FakeRestarter {
     /// Groups and sessions without a leader: process, id.
     pub fn leaderless(&self) -> &[(u32, i32)] {
         &self.leaderless
+    }
+
+    /// Signals at the end of processes: process, pid, signal.
+    pub fn exit_signals(&self) -> &[(u32, i32, i32)] {
+        &self.exit_signals
     }
 
     /// Groups in the foreground of their terminal: process, id.
@@ -249,6 +257,15 @@ extern "C" fn ended_child(context: *mut (), index: u32, child: EndedChild) {
 
 extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
     restarter(context).foreground.push((index, id));
+}
+
+extern "C" fn exit_signal(context: *mut (), index: u32, pid: i32, signal: i32) {
+    restarter(context).exit_signals.push((index, pid, signal));
+}
+
+extern "C" fn real_id(context: *mut (), id: i32) -> i32 {
+    let known = restarter(context).processes.iter().any(|process| process.ids.pid == id);
+    if known { id } else { 0 }
 }
 
 extern "C" fn id_table(context: *mut (), object: u64) {

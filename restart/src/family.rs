@@ -25,7 +25,7 @@ use crate::reports::{Kind, LENGTH, decode, encode};
 use dmtcp_launcher::failure;
 use nix::poll::{PollFd, PollFlags, poll};
 use nix::sys::signal::{SigHandler, Signal, kill, signal};
-use nix::sys::wait::waitpid;
+use nix::sys::wait::{WaitPidFlag, waitpid};
 use nix::unistd::{self, Pid};
 use std::collections::{BTreeMap, BTreeSet};
 use std::fs::File;
@@ -173,7 +173,7 @@ impl Plan<'_> {
         let node = &self.forest.nodes[index];
         let fork = |pid: Option<i32>| {
             // SAFETY: the calling process has one thread that runs code of ours; its tasks only wait inside the stub.
-            match unsafe { kernel::fork(0, pid) }? {
+            match unsafe { kernel::fork(0, node.exit_signal, pid) }? {
                 0 => self.run(Link { node: index, ..link }),
                 pid => Ok(Pid::from_raw(pid)),
             }
@@ -203,6 +203,10 @@ impl Plan<'_> {
         let node = &self.forest.nodes[link.node];
         link.close_makers();
         kernel::block_signals();
+        if node.adopts {
+            // What it was is put back when its memory stands.
+            let _ = nix::sys::prctl::set_child_subreaper(true);
+        }
         let mut children = Vec::new();
         let mut fork_all = |list: &[usize]| {
             for child in list {
@@ -487,7 +491,7 @@ impl Maker<'_> {
             }
         }
         for pid in self.roots.iter().map(|(_, pid)| pid).chain(self.born.values()) {
-            let _ = waitpid(*pid, None);
+            let _ = waitpid(*pid, Some(WaitPidFlag::__WALL));
         }
     }
 }

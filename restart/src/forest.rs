@@ -9,6 +9,7 @@
 //!           +- after: all other children; leaders of groups whose leader had ended
 //!   a session whose leader had ended:  passing leader -- its members, whose parents had ended too
 //!   a member that outlived its parent: leader of its session -- passing process -- member
+//!   one that was adopted (PR_SET_CHILD_SUBREAPER) from another session: the same two, in the tree of who adopted it
 //! ```
 //! Passing processes end before any memory is placed, and those that they forked are then children of whoever makes the
 //! tree. Nothing is assumed of the numbers: whatever does not fit (two leaders, rings) becomes a root.
@@ -33,6 +34,8 @@ pub struct Member {
     pub ended: Vec<EndedChild>,
     /// The group in the foreground of its controlling terminal, if it has one.
     pub foreground: i32,
+    /// The signals that parents get at the end of the process and of its ended children, by pid, if not SIGCHLD; 0: none.
+    pub exit_signals: BTreeMap<i32, i32>,
 }
 
 /// What a node of the plan becomes.
@@ -62,12 +65,16 @@ pub enum Group {
 pub struct Node {
     /// Its pid; none: any that nobody else wants.
     pub pid: Option<i32>,
+    /// The signal that whoever forks it gets at its end; 0: none.
+    pub exit_signal: i32,
     /// What it becomes.
     pub role: Role,
     /// Whether it leads a session.
     pub session: bool,
     /// Its group.
     pub group: Group,
+    /// Whether it must be a subreaper while passing nodes end.
+    pub adopts: bool,
     /// Nodes that it forks before it leads anything.
     pub before: Vec<usize>,
     /// Nodes that it forks after that.
@@ -150,7 +157,14 @@ impl<'a> Planner<'a> {
             self.groups.insert(pgid);
         }
         let group = if leads { Group::Lead } else { Group::Stay };
-        self.forest.nodes.push(Node { pid, role, session, group, before: Vec::new(), after: Vec::new() });
+        // One without a parent here is waited for by whoever makes the tree.
+        let told = parent.and(pid).and_then(|pid| {
+            let own = if let Role::Process(image) = role { Some(image) } else { parent };
+            self.members.get(own?)?.exit_signals.get(&pid).copied()
+        });
+        let exit_signal = told.unwrap_or(libc::SIGCHLD);
+        let (before, after) = (Vec::new(), Vec::new());
+        self.forest.nodes.push(Node { pid, exit_signal, role, session, group, adopts: false, before, after });
         self.sids.push(sid);
         self.pgids.push(pgid);
         self.parents.push(parent);
@@ -176,8 +190,11 @@ impl<'a> Planner<'a> {
             for node in 0..nodes.len() {
                 let Some(parent) = self.parents[node] else { continue };
                 let own = Some(self.sids[parent]);
-                if needs[parent].is_none() && needs[node].is_some() && needs[node] != own {
-                    needs[parent] = needs[node];
+                let Some(need) = needs[node].filter(|need| needs[parent].is_none() && Some(*need) != own) else {
+                    continue;
+                };
+                if self.may_start_in(parent, need) {
+                    needs[parent] = Some(need);
                     changed = true;
                 }
             }
@@ -188,13 +205,40 @@ impl<'a> Planner<'a> {
         needs
     }
 
+    /// Whether a leader can have been born into this session, which it has left then.
+    fn may_start_in(&self, node: usize, session: i32) -> bool {
+        if session == OUTSIDE {
+            return true;
+        }
+        match (self.sessions.get(&session), self.parents[node]) {
+            // Who leads it was born later.
+            (Some(leader), _) => !self.is_within(*leader, node),
+            (None, None) => true,
+            (None, Some(parent)) => self.sids[parent] == session || self.forest.nodes[parent].session,
+        }
+    }
+
+    /// Whether a node is another one, or descends from it.
+    fn is_within(&self, node: usize, ancestor: usize) -> bool {
+        let up = std::iter::successors(Some(node), |node| self.parents[*node]);
+        up.take(self.parents.len()).any(|node| node == ancestor)
+    }
+
     fn attach(&mut self, needs: &[Option<i32>]) {
         for (node, need) in needs.iter().enumerate() {
             let Some(parent) = self.parents[node] else {
                 self.attach_orphan(node, need.unwrap_or(OUTSIDE));
                 continue;
             };
-            let other_session = self.forest.nodes[parent].session && need.is_some_and(|s| s != self.sids[parent]);
+            let other = need.filter(|session| *session != self.sids[parent]);
+            let other_session = self.forest.nodes[parent].session && other.is_some() && needs[parent] == other;
+            if let Some(session) = other.filter(|session| !other_session && *session != OUTSIDE) {
+                // Its parent was another one: this one has adopted it.
+                self.forest.nodes[parent].adopts = true;
+                let maker = self.maker_in(session, Some(parent));
+                self.forest.nodes[maker].after.push(node);
+                continue;
+            }
             // Nobody can go back to a group that has no name here.
             let other_group = !self.forest.nodes[parent].session
                 && self.forest.nodes[parent].group == Group::Lead
@@ -212,9 +256,14 @@ impl<'a> Planner<'a> {
         if session == OUTSIDE {
             return self.forest.roots.push(node);
         }
-        let maker = match self.sessions.get(&session).copied() {
-            Some(leader) if self.forest.nodes[leader].role == Role::Passing => leader,
-            Some(leader) if matches!(self.forest.nodes[leader].role, Role::Ended(_)) => leader,
+        let maker = self.maker_in(session, None);
+        self.forest.nodes[maker].after.push(node);
+    }
+
+    /// A node of this session that ends before memory is placed. If the session needs a leader, `parent` forks it.
+    fn maker_in(&mut self, session: i32, parent: Option<usize>) -> usize {
+        match self.sessions.get(&session).copied() {
+            Some(leader) if !matches!(self.forest.nodes[leader].role, Role::Process(_)) => leader,
             Some(leader) => match self.passing.get(&session) {
                 Some(passing) => *passing,
                 None => {
@@ -225,12 +274,14 @@ impl<'a> Planner<'a> {
                 }
             },
             None => {
-                let leader = self.add(Some(session), Role::Passing, session, session, None);
-                self.forest.roots.push(leader);
+                let leader = self.add(Some(session), Role::Passing, session, session, parent);
+                match parent {
+                    Some(parent) => self.forest.nodes[parent].after.push(leader),
+                    None => self.forest.roots.push(leader),
+                }
                 leader
             }
-        };
-        self.forest.nodes[maker].after.push(node);
+        }
     }
 
     fn is_known_session(&self, sid: i32) -> bool {

@@ -52,6 +52,19 @@ fn children_are_forked_by_their_parents_in_any_order() {
 }
 
 #[test]
+fn who_was_adopted_is_made_by_one_that_passes() {
+    // 10 adopts: a daemon whose session has no leader any more, and a member of the session that 12 leads.
+    let daemon = Member { gone: vec![20], ..member(11, 10, 20, 20) };
+    let list = [member(10, 5, 10, 5), daemon, member(12, 10, 12, 12), member(13, 10, 12, 12)];
+    let forest = plan(&list);
+    assert_eq!(show(&forest), "10g(20~s(11>20) 12s(-~(13>12)))");
+    assert_eq!(forest.nodes.iter().filter(|node| node.adopts).count(), 1);
+    // The same if 10 leads a session itself.
+    let list = [member(10, 5, 10, 10), list[1].clone(), list[2].clone(), list[3].clone()];
+    assert_eq!(planned(&list), "20~s(10s(11>20 | 12s(-~(13>12))))");
+}
+
+#[test]
 fn a_child_of_the_old_session_comes_before_setsid() {
     let list = [member(10, 5, 10, 5), member(11, 10, 11, 11), member(12, 11, 10, 5), member(13, 11, 11, 11)];
     assert_eq!(planned(&list), "10g(11s(12>10 | 13>11))");

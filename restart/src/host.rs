@@ -6,6 +6,7 @@
 use crate::descriptors::{Descriptors, Handle};
 use crate::forest::Member;
 use dmtcp_image::read::Image;
+use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::restart::{BlobAt, EndedChild, HostTable, Process, Text};
 use std::cell::{Cell, RefCell};
 use std::fs::File;
@@ -27,6 +28,18 @@ pub struct HostState {
     mappings: Vec<(Vec<u8>, Vec<u8>)>,
     quiet: Cell<u8>,
     id_table: Cell<Option<u64>>,
+    id_source: Cell<IdSource>,
+}
+
+/// Where the ids of the processes come from.
+#[derive(Debug, Clone, Copy)]
+pub enum IdSource {
+    /// The kernel: they are any.
+    Kernel,
+    /// They are the virtual ones.
+    Same,
+    /// They are others, by this table.
+    Table(Table),
 }
 
 /// `old:new;old:new`, as the environment has it.
@@ -88,6 +101,7 @@ impl HostState {
             mappings,
             quiet: Cell::new(quiet),
             id_table: Cell::new(None),
+            id_source: Cell::new(IdSource::Kernel),
         })
     }
 
@@ -126,6 +140,17 @@ impl HostState {
         self.id_table.get()
     }
 
+    /// Says where the processes' ids come from.
+    pub fn set_id_source(&self, source: IdSource) {
+        self.id_source.set(source);
+    }
+
+    /// Whether a task of the computation has this id, or an ended child.
+    fn has_id(&self, id: i32) -> bool {
+        let is_wanted = self.wanted.borrow().iter().flatten().flatten().any(|wanted| *wanted == id);
+        is_wanted || self.members.borrow().iter().flat_map(|member| &member.ended).any(|child| child.pid == id)
+    }
+
     /// The ids that were asked for.
     pub fn wanted_ids(&self, index: usize) -> Option<Vec<i32>> {
         self.wanted.borrow().get(index).cloned().flatten()
@@ -152,6 +177,8 @@ pub fn table(state: &HostState) -> HostTable {
         ended_child,
         foreground,
         id_table,
+        exit_signal,
+        real_id,
     }
 }
 
@@ -241,6 +268,22 @@ extern "C" fn foreground(context: *mut (), index: u32, id: i32) {
     if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
         member.foreground = id;
     }
+}
+
+extern "C" fn exit_signal(context: *mut (), index: u32, pid: i32, signal: i32) {
+    if let Some(member) = state(context).members.borrow_mut().get_mut(index as usize) {
+        member.exit_signals.insert(pid, signal);
+    }
+}
+
+extern "C" fn real_id(context: *mut (), id: i32) -> i32 {
+    let state = state(context);
+    let real = match state.id_source.get() {
+        IdSource::Kernel => None,
+        IdSource::Same => Some(id).filter(|id| state.has_id(*id)),
+        IdSource::Table(table) => table.real(id),
+    };
+    real.filter(|_| id > 0).unwrap_or(0)
 }
 
 extern "C" fn id_table(context: *mut (), object: u64) {

@@ -44,14 +44,14 @@ pub fn forbidden(feature: &str) -> bool {
     std::env::var(env::FORBID).is_ok_and(|list| list.split(',').any(|name| name.trim() == feature))
 }
 
-/// A child like fork's, with these flags and, if given, this pid. `Ok(0)` in the child.
+/// A child like fork's, with these flags, this signal at its end and, if given, this pid. `Ok(0)` in the child.
 ///
 /// # Safety
 /// As for fork: the calling process must have one thread, for locks that others hold stay locked in the child.
-pub unsafe fn fork(flags: libc::c_int, pid: Option<i32>) -> io::Result<i32> {
+pub unsafe fn fork(flags: libc::c_int, exit_signal: libc::c_int, pid: Option<i32>) -> io::Result<i32> {
     let args = CloneArgs {
         flags: flags as u64,
-        exit_signal: libc::SIGCHLD as u64,
+        exit_signal: exit_signal as u64,
         set_tid: pid.as_ref().map_or(0, |pid| std::ptr::from_ref(pid) as u64),
         set_tid_size: u64::from(pid.is_some()),
         ..CloneArgs::default()
@@ -195,7 +195,7 @@ pub fn pidfd(pid: Pid) -> io::Result<OwnedFd> {
 
 /// Waits until a child has ended, and leaves it to be waited for.
 pub fn await_end(child: Pid) {
-    let flags = libc::WEXITED | libc::WNOWAIT;
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::__WALL;
     // SAFETY: no place for the answer is asked for. An error means that there is nothing to wait for.
     while unsafe { libc::syscall(libc::SYS_waitid, libc::P_PID, child.as_raw(), 0usize, flags, 0usize) } != 0 {
         if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {

@@ -27,6 +27,7 @@ pub mod kernel;
 pub mod layout;
 pub mod namespace;
 pub mod options;
+mod origins;
 pub mod pause;
 pub mod plugins;
 pub mod process;

@@ -131,7 +131,7 @@ pub fn start(
     for flags in [kinds, kinds | libc::CLONE_NEWUSER] {
         restoration.drop_capabilities = flags & libc::CLONE_NEWUSER != 0;
         // SAFETY: the restarter has one thread here.
-        pid = unsafe { kernel::fork(flags, None) };
+        pid = unsafe { kernel::fork(flags, libc::SIGCHLD, None) };
         match &pid {
             Err(error) if error.raw_os_error() == Some(libc::EPERM) => {}
             _ => break,

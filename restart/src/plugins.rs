@@ -5,7 +5,7 @@
 
 use crate::descriptors::{Descriptors, Handle};
 use crate::forest::Member;
-use crate::host::{self, HostState};
+use crate::host::{self, HostState, IdSource};
 use dmtcp_image::read::Image;
 use dmtcp_image::record;
 use dmtcp_launcher::libraries::Libraries;
@@ -150,6 +150,11 @@ impl Plugins {
     /// What is known of each process' place in the family.
     pub fn members(&self) -> Vec<Member> {
         self.host.members()
+    }
+
+    /// Says where the processes' ids come from.
+    pub fn set_id_source(&self, source: IdSource) {
+        self.host.set_id_source(source);
     }
 
     /// The object that is a table of ids.

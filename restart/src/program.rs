@@ -5,10 +5,12 @@ use crate::clock;
 use crate::descriptors;
 use crate::family::{self, Ids};
 use crate::forest::{self, Forest};
+use crate::host::IdSource;
 use crate::hostfile::{self, HostfileError};
 use crate::images::{self, SelectError, Selection};
 use crate::namespace::{self, NamespaceError};
 use crate::options::{Options, PidNamespace};
+use crate::origins::{self, Collision};
 use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
@@ -82,6 +84,9 @@ pub enum Failure {
     /// DMTCP_PID_RESTORE says something else.
     #[error("DMTCP_PID_RESTORE={0}: it may be same or translate")]
     PidRestore(String),
+    /// Images of several hosts exclude each other.
+    #[error(transparent)]
+    Origins(Collision),
     /// The hosts that are asked for cannot be used.
     #[error(transparent)]
     Hostfile(#[from] HostfileError),
@@ -275,11 +280,13 @@ fn foreground_terminal() -> Option<OwnedFd> {
 /// Makes the processes: with their ids here, else in a namespace, else with other ids that are translated; without wanted
 /// ids, as ids come.
 fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<(Waited, Option<Translation>), Failure> {
-    let members = restoration.plugins.members();
-    let forest = forest::plan(&members);
+    let mut members = restoration.plugins.members();
     let ids: Option<Ids> = (0..members.len()).map(|index| restoration.plugins.wanted_ids(index)).collect();
+    origins::separate(restoration.plugins.images(), &mut members, ids.as_ref()).map_err(Failure::Origins)?;
+    let forest = forest::plan(&members);
     let only = PidRestore::of_environment().map_err(Failure::PidRestore)?;
     if only != Some(PidRestore::Translate) {
+        restoration.plugins.set_id_source(if ids.is_some() { IdSource::Same } else { IdSource::Kernel });
         match start_with(restoration, &forest, ids.as_ref(), namespace) {
             Ok(waited) => {
                 if let Some(object) = restoration.plugins.id_table() {
@@ -301,6 +308,7 @@ fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<(
     };
     restoration.drop_capabilities = false;
     restoration.translation = table.as_ref().map(Translation::table);
+    restoration.plugins.set_id_source(restoration.translation.map_or(IdSource::Kernel, IdSource::Table));
     restoration.info.ids = restoration.translation.map(|table| table.name()).unwrap_or_default();
     let pids = family::make(restoration, &forest, None).map_err(Failure::Spawn)?;
     Ok((Waited::Processes(Roots::new(pids)), table))

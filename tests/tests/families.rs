@@ -5,13 +5,22 @@ use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
+use std::os::unix::fs::symlink;
 use std::path::{Path, PathBuf};
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const STATUS: i32 = 7;
 
 fn family(kind: &str) -> Program {
     Program::c("families.c", &[]).args(&[kind])
+}
+
+fn clones(kind: &str) -> Program {
+    Program::c("clones.c", &[]).args(&[kind])
+}
+
+fn relatives(kind: &str) -> Program {
+    Program::c("relatives.c", &[]).args(&[kind])
 }
 
 fn shell(interpreter: &str, package: &str) -> Program {
@@ -155,6 +164,95 @@ fn a_daemon_alone(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// A program that has no library at all, and a name for dmtcp_nocheckpoint, beside the program under test.
+fn make_outsiders(s: &Scenario) -> Result<()> {
+    let source = s.path("static.c");
+    fs::write(
+        &source,
+        "void _start(void) { for (;;) __asm__ volatile(\"syscall\" : : \"a\"(34) : \"rcx\", \"r11\"); }\n",
+    )?;
+    let argv = s.prepared()?;
+    let directory = Path::new(&argv[0]).parent().unwrap_or(Path::new("/"));
+    let program = directory.join("static");
+    let made = Command::new("gcc").args(["-nostdlib", "-static", "-o"]).arg(&program).arg(&source).status()?;
+    ensure!(made.success(), "gcc: {made}");
+    symlink(s.tool("dmtcp_nocheckpoint").get_program(), directory.join("nocheckpoint"))?;
+    Ok(())
+}
+
+/// They are named at each checkpoint; after a restart their parent waits for nobody.
+fn children_outside(s: &mut Scenario) -> Result<()> {
+    make_outsiders(s)?;
+    s.launch()?;
+    s.see_steps(3)?;
+    for how in [Restart::images(), Restart::script()] {
+        let answer = s.ask(&["-bc"])?;
+        let said = text(&answer);
+        ensure!(answer.status.success(), "{}: {said}", answer.status);
+        for program in ["/static)", "/sleep)"] {
+            let named = said.lines().any(|line| line.contains(program) && line.contains("outside of control"));
+            ensure!(named, "it does not warn of {program} outside of control: {said}");
+        }
+        s.checkpoint()?;
+        s.see_steps(3)?;
+        s.kill()?;
+        let before = s.progress().find("killed").len();
+        s.restart(&how)?;
+        s.see_steps(3)?;
+        wait::until(10, "both children to have been killed", || {
+            Ok((s.progress().find("killed").len() == before + 2).then_some(()))
+        })?;
+    }
+    s.finish(STATUS)
+}
+
+/// One of two programs runs where the host has another name, as on another machine; both come back here.
+fn families_of_two_hosts(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    let log = s.path("second");
+    let port = s.port()?;
+    let launcher = s.tool("dmtcp_launch");
+    let mut command = s.command("/usr/bin/unshare");
+    command.args(["--uts", "/bin/sh", "-c", "hostname elsewhere && exec \"$@\"", "sh"]).arg(launcher.get_program());
+    command.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory()).args(s.prepared()?).env("STEPS_LOG", &log);
+    command.spawn()?;
+    s.see_steps(3)?;
+    grows(&log)?;
+    for how in [Restart::images(), Restart::script()] {
+        s.checkpoint()?;
+        s.see_steps(3)?;
+        s.kill()?;
+        s.restart(&how)?;
+        s.see_steps(3)?;
+        grows(&log)?;
+    }
+    s.finish(STATUS)?;
+    ensure!(!Progress::read(&log).find("DONE").is_empty(), "the second family did not end with the first");
+    Ok(())
+}
+
+/// The directory of images has a longer name after the restart; shells that libc starts are told.
+fn shells_after_a_restart(s: &mut Scenario) -> Result<()> {
+    let short = s.path("i");
+    symlink(s.image_directory(), &short)?;
+    let (argv, port) = (s.prepared()?, s.port()?);
+    let mut launch = s.tool("dmtcp_launch");
+    launch.args(["-j", "-p", &port, "--ckptdir"]).arg(&short).args(argv);
+    s.launch_command(launch)?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    for way in ["system", "popen", "wordexp"] {
+        let line = format!("{way} {}", s.image_directory().display());
+        wait::until(10, "shells to be told of the new directory", || {
+            Ok(s.progress().find(way).contains(&line.as_str()).then_some(()))
+        })?;
+    }
+    s.finish(STATUS)
+}
+
 /// Births, programs and ends in every thread, at the moment of each of fifty checkpoints; every eighth is restarted.
 fn a_storm(s: &mut Scenario) -> Result<()> {
     s.launch()?;
@@ -187,6 +285,20 @@ fn main() -> ExitCode {
             .streams(8)
             .limit(900)
             .full_only(),
+        Case::new("children_past_fork", clones("cloned")).streams(7).translated(),
+        Case::new("a_child_that_its_sibling_made", clones("given")).streams(3).sampled_as(RunAs::User),
+        Case::new("vforks_that_take_their_time", clones("vforked")).streams(2).sampled_as(RunAs::User),
+        Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6).translated(),
+        Case::new("a_child_that_is_stopped_and_continued", relatives("stopped")).streams(2).full_only(),
+        Case::new("pidfds_of_relatives", Program::c("pidfds.c", &[])).streams(2).translated(),
+        Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).translated(),
+        Case::flow("children_outside", Program::c("outsiders.c", &[]), children_outside).sampled_as(RunAs::User),
+        Case::flow("families_of_two_hosts", family("tree"), families_of_two_hosts)
+            .streams(7)
+            .only(RunAs::Root)
+            .full_only(),
+        Case::flow("shells_after_a_restart", Program::c("shells.c", &[]), shells_after_a_restart)
+            .sampled_as(RunAs::User),
         Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone).translated(),
         Case::new("bash_starts_programs", bash()).translated(),
         Case::new("dash_starts_programs", shell("/bin/dash", "dash")).translated(),

@@ -29,7 +29,8 @@ impl Computation {
 
     fn ask_checkpoint(&mut self, asker: Asker, wait: bool, kill: bool, now: Instant) {
         let restarting = matches!(self.activity, Activity::Restart(_) | Activity::Ending(_));
-        if self.workers.is_empty() || restarting {
+        let awaits = self.may_come_back(now);
+        if restarting || (self.workers.is_empty() && awaits.is_none()) {
             return self.answer(asker, Outcome::NotRunning);
         }
         let waiting = if wait { vec![asker] } else { Vec::new() };
@@ -43,6 +44,12 @@ impl Computation {
                 request.waiting.extend(waiting);
                 request.kill |= kill;
             }
+            _ if self.workers.is_empty() => {
+                let request = self.queued.get_or_insert_default();
+                request.waiting.extend(waiting);
+                request.kill |= kill;
+                self.awaited = awaits;
+            }
             _ => self.begin_generation(Request { waiting, kill, tries: 0 }, now),
         }
         if !wait {
@@ -52,7 +59,7 @@ impl Computation {
 
     /// Tells all processes to end. `exit`: the coordinator ends after them, with that code.
     pub(super) fn kill(&mut self, asker: Option<Asker>, exit: Option<i32>, now: Instant) {
-        self.queued = None;
+        self.end_waiting();
         if let Activity::Generation(_) = self.activity {
             self.abort_generation("the computation was killed", now);
         }
@@ -91,6 +98,7 @@ impl Computation {
     pub(super) fn finish_ending(&mut self, now: Instant) {
         let Activity::Ending(ending) = std::mem::replace(&mut self.activity, Activity::Running) else { return };
         let outcome = if self.workers.is_empty() {
+            self.departed.clear();
             ending.outcome
         } else {
             let names: Vec<String> = self.workers.values().map(super::Worker::describe).collect();

@@ -1,7 +1,7 @@
 //! Who belongs to the computation: joining, waiting for the welcome, coming back after an exec or under a new coordinator.
 
 use super::{Activity, ClientId, Computation, Worker};
-use dmtcp_protocol::message::{ComputationId, FromCoordinator, Join};
+use dmtcp_protocol::message::{ComputationId, FromCoordinator, Join, Outcome};
 use std::time::{Duration, Instant};
 
 /// How long it is remembered who left.
@@ -26,6 +26,11 @@ impl Computation {
             ),
             Activity::Running | Activity::Generation(_) => {
                 self.welcome(client, join, now);
+                if self.awaited.take().is_some()
+                    && let Some(request) = self.queued.take()
+                {
+                    return self.begin_generation(request, now);
+                }
                 self.ask_to_suspend(client, now);
             }
         }
@@ -88,6 +93,20 @@ impl Computation {
                 && departed.host == join.host
                 && (departed.process == join.process || departed.virtual_pid == join.virtual_pid)
         })
+    }
+
+    /// Until when it is waited for the only process, which may have left in order to execute a program.
+    pub(super) fn may_come_back(&self, now: Instant) -> Option<Instant> {
+        let last = self.departed.back().filter(|_| self.workers.is_empty())?;
+        Some(last.at + self.settings.limits.exec).filter(|due| now < *due)
+    }
+
+    /// Nobody has come back.
+    pub(super) fn end_waiting(&mut self) {
+        self.awaited = None;
+        if let Some(request) = self.queued.take() {
+            self.answer_all(request.waiting, &Outcome::NotRunning);
+        }
     }
 
     pub(super) fn welcome_held(&mut self, now: Instant) {

@@ -145,8 +145,10 @@ pub struct Computation {
     held: VecDeque<(ClientId, Join)>,
     departed: VecDeque<Departed>,
     activity: Activity,
-    /// Asked for while another generation was too far on to be joined.
+    /// Asked for while another generation was too far on to be joined, or while the only process executes a program.
     queued: Option<Request>,
+    /// How long what is queued waits for that process.
+    awaited: Option<Instant>,
     next_number: u32,
     interval: u32,
     /// The interval that the last launch with one asked for: its children repeat it.
@@ -180,6 +182,7 @@ impl Computation {
             departed: VecDeque::new(),
             activity: Activity::Running,
             queued: None,
+            awaited: None,
             next_number: 1,
             asked_interval: 0,
             next_checkpoint: None,
@@ -283,6 +286,9 @@ impl Computation {
                 self.begin_generation(Request::default(), now);
             }
         }
+        if self.awaited.is_some_and(|due| now >= due) {
+            self.end_waiting();
+        }
         if self.linger.is_some_and(|due| now >= due) {
             self.linger = None;
             if self.is_idle() {
@@ -300,7 +306,7 @@ impl Computation {
             Activity::Restart(restart) => Some(restart.deadline(&self.settings.limits)),
             Activity::Ending(ending) => Some(ending.deadline),
         };
-        let others = [self.meeting_deadline(), self.next_checkpoint, self.linger, self.look];
+        let others = [self.meeting_deadline(), self.next_checkpoint, self.linger, self.look, self.awaited];
         others.into_iter().chain([activity]).flatten().min()
     }
 

@@ -11,7 +11,7 @@
 
 use super::late::{self, dlsym};
 use super::{Loaded, text};
-use crate::life::{birth, exec, exec_list, exec_raw};
+use crate::life::{birth, clone, exec, exec_list, raw_calls, shells};
 use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
@@ -154,7 +154,16 @@ fn candidates() -> Vec<Candidate> {
             Candidate { wrapper, place: Place::Plugin, priority, is_off }
         }));
     }
-    let last = [timed::WRAPPERS, birth::WRAPPERS, exec::WRAPPERS, exec_list::WRAPPERS, exec_raw::WRAPPERS].concat();
+    let last = [
+        timed::WRAPPERS,
+        birth::WRAPPERS,
+        exec::WRAPPERS,
+        exec_list::WRAPPERS,
+        clone::WRAPPERS,
+        raw_calls::WRAPPERS,
+        shells::WRAPPERS,
+    ]
+    .concat();
     all.extend(last.iter().map(ours(Place::Last)));
     // Stable: the order of the command line decides among equals.
     all.sort_by(|a, b| a.key().cmp(&b.key()));

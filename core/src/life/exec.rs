@@ -2,7 +2,7 @@
 //!
 //! The variables of [`names::CARRIED`] are put back as they are now: a program may have emptied its environment, kept a copy from
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
-//! popen) take `environ`, which a restart brings up to date as far as there is room in it.
+//! popen) take `environ`, which a restart brings up to date as far as there is room in it; [`super::shells`] does the rest.
 //!
 //! A pending signal survives an exec, its handler does not: a stop that is under way would end the new program. So our
 //! signal is blocked around the call; the new program's constructor forgets what is pending of it. Where the kernel is
@@ -10,12 +10,13 @@
 //!
 //! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
 
+use crate::host::late::pass_dlsym;
 use crate::{config, signal};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::env as names;
 use libc::{c_char, c_int, c_void, pid_t};
 use std::ffi::{CStr, CString};
-use std::sync::atomic::{AtomicPtr, AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicPtr, AtomicU32, Ordering};
 
 /// A null-terminated array of texts.
 pub type Argv = *const *const c_char;
@@ -70,11 +71,43 @@ pub fn renew(changes: &[(&str, String)]) {
         while !at.is_null() && !(*at).is_null() {
             let old = CStr::from_ptr(*at).to_bytes();
             let renewed = new.entries.iter().find(|e| name_of(old) == name_of(e.as_bytes()));
-            if let Some(entry) = renewed.filter(|e| e.as_bytes().len() <= old.len() && e.as_bytes() != old) {
-                let bytes = entry.as_bytes_with_nul();
-                std::ptr::copy_nonoverlapping(bytes.as_ptr(), (*at).cast(), bytes.len());
+            match renewed.filter(|e| e.as_bytes() != old) {
+                Some(entry) if entry.as_bytes().len() <= old.len() => {
+                    let bytes = entry.as_bytes_with_nul();
+                    std::ptr::copy_nonoverlapping(bytes.as_ptr(), (*at).cast(), bytes.len());
+                }
+                Some(_) => STALE.store(true, Ordering::Release),
+                None => {}
             }
             at = at.add(1);
+        }
+    }
+}
+
+/// Whether the program's environment has old values that were too short for the new ones.
+static STALE: AtomicBool = AtomicBool::new(false);
+
+type SetVariable = unsafe extern "C" fn(*const c_char, *const c_char, c_int) -> c_int;
+
+/// Sets the values that were too long for the program's environment, if it has a variable of that name. On a thread of the
+/// program, where it could do the same.
+pub fn set_stale() {
+    // A child of vfork's must leave its parent's environment alone.
+    if !STALE.load(Ordering::Acquire) || !super::is_member() || !STALE.swap(false, Ordering::AcqRel) {
+        return;
+    }
+    // SAFETY: leaked when it was stored; libc's function, or the program's own in its place, has this type; the texts end
+    // with zeros.
+    unsafe {
+        let function = pass_dlsym(std::ptr::null_mut(), c"setenv".as_ptr());
+        let Some(current) = CURRENT.load(Ordering::Acquire).as_ref().filter(|_| !function.is_null()) else { return };
+        let set: SetVariable = std::mem::transmute(function);
+        for entry in &current.entries {
+            let Ok(name) = CString::new(name_of(entry.as_bytes())) else { continue };
+            let value = entry.as_ptr().add(name.as_bytes().len() + 1);
+            if config::variable(&name.to_string_lossy()).is_some() {
+                set(name.as_ptr(), value, 1);
+            }
         }
     }
 }
@@ -238,6 +271,20 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     ) -> c_int {
         if !is_carrying() { return next(pid, path, actions, attributes, argv, envp); }
         with_environment(envp, |envp| next(pid, path, actions, attributes, argv, envp))
+    }
+    /// Ours goes along.
+    fn pidfd_spawn(
+        pidfd: *mut c_int, path: *const c_char, actions: FileActions, attributes: Attributes, argv: Argv, envp: Argv,
+    ) -> c_int {
+        if !is_carrying() { return next(pidfd, path, actions, attributes, argv, envp); }
+        with_environment(envp, |envp| next(pidfd, path, actions, attributes, argv, envp))
+    }
+    /// Ours goes along.
+    fn pidfd_spawnp(
+        pidfd: *mut c_int, file: *const c_char, actions: FileActions, attributes: Attributes, argv: Argv, envp: Argv,
+    ) -> c_int {
+        if !is_carrying() { return next(pidfd, file, actions, attributes, argv, envp); }
+        with_environment(envp, |envp| next(pidfd, file, actions, attributes, argv, envp))
     }
     /// Ours goes along.
     fn posix_spawnp(

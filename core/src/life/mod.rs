@@ -10,17 +10,19 @@
 pub mod alone;
 pub mod birth;
 pub mod checkpoint;
+pub mod clone;
 mod context;
 pub mod descriptors;
 pub mod errand;
 pub mod exec;
 pub mod exec_list;
-pub mod exec_raw;
 pub mod link;
 mod pause;
+pub mod raw_calls;
 pub mod refusal;
 pub mod restore;
 mod room;
+pub mod shells;
 pub mod worker;
 mod writing;
 

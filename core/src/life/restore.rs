@@ -195,9 +195,10 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     pause::at(6);
     log::note("plugins have restored what is theirs");
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
+    // Before the others go on, who may continue it.
+    worker.stand_still_again();
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     pause::at(7);
-    worker.stand_still_again();
     interface::news::restarted();
     interface::hold::open();
     threads::release();

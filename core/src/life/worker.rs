@@ -4,7 +4,7 @@ use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
 use super::{alone, birth, descriptors, errand, exit, restore};
 use crate::threads::slot::{self, Role, Slot, State};
-use crate::{config, host, ids, interface, log};
+use crate::{config, host, ids, interface, log, threads};
 use dmtcp_image::codec::Method;
 use dmtcp_image::{PAGE, write};
 use dmtcp_plugin_api::abi::Event;
@@ -269,9 +269,10 @@ impl Worker {
         }
     }
 
-    /// Stops the process if it was continued for our sake; returns when somebody continues it.
+    /// Stops the process if it was continued for our sake; returns when somebody continues it. Who has continued it already,
+    /// while it only seemed to run, need not do so again.
     pub fn stand_still_again(&mut self) {
-        if std::mem::take(&mut self.continued) {
+        if std::mem::take(&mut self.continued) && !threads::has_come(libc::SIGCONT) {
             let args = [sys::pid() as usize, sys::tid() as usize, libc::SIGSTOP as usize, 0, 0, 0];
             // SAFETY: sends a signal to the calling thread, which is stopped before the call returns.
             let _ = unsafe { sys::call(libc::SYS_tgkill as i32, args) };

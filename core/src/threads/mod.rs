@@ -24,6 +24,7 @@ mod tracer;
 pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
 };
+pub use pending::has_come;
 
 use crate::ids;
 use dmtcp_plugin_api::{proc_files, sys};

@@ -50,6 +50,12 @@ struct More {
 
 const _: () = assert!(size_of::<More>() == 64 << 10);
 
+/// Whether a signal has come for the process since its threads parked: what was pending before is in their slots.
+pub fn has_come(signal: i32) -> bool {
+    let text = proc_files::read_file("/proc/thread-self/status").unwrap_or_default();
+    sets_in(&text).is_some_and(|(_, shared)| shared & 1 << (signal - 1) != 0)
+}
+
 /// The thread's own and the process's pending sets, from the text of /proc/PID/task/TID/status.
 fn sets_in(text: &[u8]) -> Option<(u64, u64)> {
     let field = |name: &[u8]| {

@@ -114,6 +114,10 @@ pub struct HostTable {
     pub foreground: extern "C" fn(*mut (), u32, i32),
     /// This object is an empty table of ids ([`crate::ids`]), which the program fills if ids are to be translated.
     pub id_table: extern "C" fn(*mut (), u64),
+    /// The parent of the process, or of its ended child, gets this signal at its end, 0: none. The second number is the pid.
+    pub exit_signal: extern "C" fn(*mut (), u32, i32, i32),
+    /// The kernel's id of the process with this virtual id, 0: it is not restarted here.
+    pub real_id: extern "C" fn(*mut (), i32) -> i32,
 }
 
 /// A pointer to a [`HostTable`] in the shape that the layout check of `abi_stable` accepts.
@@ -221,6 +225,18 @@ impl Host<'_> {
     /// Says that the group with this id was in the foreground of the process' controlling terminal.
     pub fn foreground(&self, index: u32, id: i32) {
         (self.table.foreground)(self.table.context, index, id);
+    }
+
+    /// Says which signal the parent of the process, or of its ended child, gets at its end; 0: none. Without a word it is
+    /// SIGCHLD.
+    pub fn exit_signal(&self, index: u32, pid: i32, signal: i32) {
+        (self.table.exit_signal)(self.table.context, index, pid, signal);
+    }
+
+    /// The kernel's id of the process with this virtual id, once all processes are there: when descriptors are placed.
+    /// `None`: it is not restarted here.
+    pub fn real_id(&self, id: i32) -> Option<i32> {
+        Some((self.table.real_id)(self.table.context, id)).filter(|real| *real > 0)
     }
 
     /// Says that this object, which was provided, is an empty table of ids ([`crate::ids`]): the program takes it into use

@@ -5,7 +5,7 @@ use crate::{epoll, eventfd, timerfd};
 use dmtcp_plugin_api::core::{Core, core};
 use dmtcp_plugin_api::descriptors::{Claimer, Descriptor};
 use dmtcp_plugin_api::round::Round;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::{ids, proc_files, sys};
 
 /// Nobody else knows these objects, so its place among the claimers does not matter.
 pub static CLAIMER: Claimer = Claimer { name: c"event".as_ptr(), priority: 0, begin, claim, describe };
@@ -53,11 +53,20 @@ fn look(core: Core, d: &Descriptor) -> Option<Result<Kind, String>> {
             let numbers = proc_files::numbers_in(&proc_files::task_path(task, "fd")).unwrap_or_default();
             epoll::look(d.info(), &numbers, |n, added, which| epoll::same_target(task, d.number, n, added, which))
         }
-        b"anon_inode:[pidfd]" if is_own_pidfd(d) => Ok(Kind::Itself),
+        link if is_pidfd(link) => {
+            let pid = d.info_field("Pid").and_then(|pid| pid.parse::<i32>().ok());
+            pid.map(|pid| process(core, pid)).ok_or_else(|| unreadable(libc::EPROTO))
+        }
         _ => return None,
     })
 }
 
-fn is_own_pidfd(d: &Descriptor) -> bool {
-    d.info_field("Pid").and_then(|p| p.parse().ok()) == Some(sys::pid())
+/// Since Linux 6.9 they are files of a file system of their own.
+fn is_pidfd(link: &[u8]) -> bool {
+    link == b"anon_inode:[pidfd]" || link.starts_with(b"pidfd:[")
+}
+
+/// Whom a pidfd is of; the kernel says -1 of one that is no more.
+fn process(core: Core, pid: i32) -> Kind {
+    if pid == sys::pid() { Kind::Itself } else { Kind::Process(ids::to_virtual(core, pid.max(0))) }
 }

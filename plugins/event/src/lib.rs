@@ -1,4 +1,4 @@
-//! Plugin `event`: eventfd, timerfd, signalfd, epoll, and a pidfd of the process itself.
+//! Plugin `event`: eventfd, timerfd, signalfd, epoll, pidfds.
 //!
 //! | module | owns |
 //! |---|---|

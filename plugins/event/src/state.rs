@@ -52,6 +52,8 @@ pub enum Kind {
     Watch(Vec<Watched>),
     /// pidfd_open(2) of the process itself.
     Itself,
+    /// pidfd_open(2) of another one: its id as the program knows it; 0: it had ended and had been waited for.
+    Process(i32),
 }
 
 /// A timer.

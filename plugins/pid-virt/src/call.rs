@@ -1,6 +1,6 @@
 //! syscall(3): the calls that take or give ids, by their numbers. What programs call past libc is not seen.
 
-use crate::children::{wait_by_id, wait4};
+use crate::children::{child, wait_by_id, wait4};
 use crate::table;
 use crate::translate::{answer, made, shown, target, task};
 use dmtcp_plugin_api::ids::Table;
@@ -11,8 +11,10 @@ use libc::{c_long, siginfo_t};
 enum Shape {
     /// Nothing.
     None,
-    /// It gives the id of the caller, or of a task that it makes.
-    Made,
+    /// It gives the id of the caller.
+    Own,
+    /// It makes a child and gives its id.
+    Birth,
     /// It gives an id.
     Shows,
     /// It takes the id of a task as its first argument.
@@ -35,8 +37,7 @@ fn shape(number: c_long) -> Shape {
     const USERS: usize = 2;
     const IO_USERS: usize = 3;
     match number {
-        libc::SYS_getpid | libc::SYS_gettid | libc::SYS_set_tid_address => Shape::Made,
-        libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3 => Shape::Made,
+        libc::SYS_getpid | libc::SYS_gettid | libc::SYS_set_tid_address => Shape::Own,
         libc::SYS_getppid | libc::SYS_getpgrp | libc::SYS_setsid => Shape::Shows,
         libc::SYS_getpgid | libc::SYS_getsid => Shape::Both,
         libc::SYS_kill => Shape::Target,
@@ -74,8 +75,8 @@ fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: Shape) 
         answer(unsafe { sys::call(number as i32, args) }) as c_long
     };
     match shape {
-        Shape::None | Shape::Wait | Shape::WaitId => make(args),
-        Shape::Made => c_long::from(made(table, make(args) as i32)),
+        Shape::None | Shape::Birth | Shape::Wait | Shape::WaitId => make(args),
+        Shape::Own => c_long::from(made(table, make(args) as i32)),
         Shape::Shows => c_long::from(shown(table, make(args) as i32)),
         Shape::Takes | Shape::Both => {
             let Some(real) = id(args[0]) else { return none() };
@@ -109,13 +110,21 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             // Translation may begin while these wait.
             (_, libc::SYS_wait4) => Shape::Wait,
             (_, libc::SYS_waitid) => Shape::WaitId,
+            (_, libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3) => Shape::Birth,
             (None, _) => Shape::None,
             (Some(_), number) => shape(number),
         };
         match shape {
             Shape::None => next(number, a, b, c, d, e, f),
             // A child that goes on with its parent's memory has no stack of its own to return on through here.
-            Shape::Made if is_shared(number, a) => next(number, a, b, c, d, e, f),
+            Shape::Birth if is_shared(number, a) => next(number, a, b, c, d, e, f),
+            Shape::Birth => {
+                let id = child(|| next(number, a, b, c, d, e, f) as i32);
+                if let Some(table) = table::current() {
+                    note_ids(table, Places::of(number, [a, b, c, d]), id);
+                }
+                c_long::from(id)
+            }
             Shape::Wait => c_long::from(wait4::wrapper(a as i32, b as *mut i32, c as i32, d as *mut libc::rusage)),
             Shape::WaitId => {
                 let call = |kind, id, info: *mut siginfo_t, options: i32| {
@@ -128,6 +137,40 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
                 None => next(number, a, b, c, d, e, f),
             },
         }
+    }
+}
+
+/// Where the kernel has written the real id of a child.
+struct Places {
+    flags: u64,
+    parents: u64,
+    childs: u64,
+}
+
+impl Places {
+    fn of(number: c_long, [a, b, c, d]: [usize; 4]) -> Self {
+        match number {
+            libc::SYS_clone => Self { flags: a as u64, parents: c as u64, childs: d as u64 },
+            libc::SYS_clone3 if b >= 4 * size_of::<u64>() => {
+                // SAFETY: flags, pidfd, the child's place, the parent's: the call has read more than these.
+                let [flags, _, childs, parents] = unsafe { (a as *const [u64; 4]).read_unaligned() };
+                Self { flags, parents, childs }
+            }
+            _ => Self { flags: 0, parents: 0, childs: 0 },
+        }
+    }
+}
+
+/// Writes the virtual id of a child where the program wants it; `id` is what the call gives, 0 in the child itself.
+fn note_ids(table: Table, places: Places, id: i32) {
+    let (wanted, place, id) = match id {
+        ..0 => return,
+        0 => (libc::CLONE_CHILD_SETTID, places.childs, made(table, sys::pid())),
+        _ => (libc::CLONE_PARENT_SETTID, places.parents, id),
+    };
+    if places.flags & wanted as u64 != 0 && place != 0 {
+        // SAFETY: the kernel has just written an id there.
+        unsafe { (place as *mut i32).write_unaligned(id) };
     }
 }
 

@@ -52,7 +52,7 @@ fn gone(table: Table, child: pid_t, ended: bool, restarts: u32) -> pid_t {
 /// A child that a call has made. The parent may be stopped just when it has been given the real id, and go on after a
 /// restart.
 #[inline(always)]
-fn child(make: impl FnOnce() -> pid_t) -> pid_t {
+pub fn child(make: impl FnOnce() -> pid_t) -> pid_t {
     let restarts = table::restarts();
     let pid = make();
     if pid > 0 { shown_child(pid, restarts) } else { pid }

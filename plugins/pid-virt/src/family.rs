@@ -4,7 +4,7 @@
 //! Children belong to the process, so any of its threads may ask for them, and asking with WNOWAIT takes nothing away.
 //! What the kernel does not let us read is how much processor time an ended child has used.
 
-use crate::state::{Ended, family};
+use crate::state::{Ended, exit_signal, family};
 use dmtcp_plugin_api::{proc_files, sys};
 use std::mem::MaybeUninit;
 
@@ -33,8 +33,7 @@ pub fn leaderless(pgid: i32, sid: i32) -> Vec<i32> {
 /// A child that has ended, as waitid(2) tells it, and its wait status.
 fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, i32)> {
     let mut info = MaybeUninit::<libc::siginfo_t>::zeroed();
-    // Without __WALL: children that signal nothing at their end may be somebody's helpers, and are not asked about.
-    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG;
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     let args = [kind as usize, pid as usize, info.as_mut_ptr() as usize, flags as usize, 0, 0];
     // SAFETY: the kernel writes one siginfo_t.
     unsafe { sys::call(libc::SYS_waitid as i32, args) }.ok()?;
@@ -54,13 +53,15 @@ fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, i32)> {
 pub fn children() -> Result<Vec<i32>, i32> {
     let mut children = Vec::new();
     for task in proc_files::numbers_in("/proc/thread-self/..")? {
-        // A task may end meanwhile; its children are another's then.
-        if let Ok(text) = proc_files::read_file(&format!("/proc/thread-self/../{task}/children")) {
-            children
-                .extend(String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse::<i32>().ok()));
-        }
+        children.extend(children_of(task));
     }
     Ok(children)
+}
+
+/// The children that a task of the calling process has made. A task may end meanwhile; its children are another's then.
+pub fn children_of(task: i32) -> Vec<i32> {
+    let text = proc_files::read_file(&format!("/proc/thread-self/../{task}/children")).unwrap_or_default();
+    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect()
 }
 
 /// The ended children of the calling process, oldest first.
@@ -69,11 +70,16 @@ pub fn ended() -> Result<Vec<Ended>, i32> {
         return Ok(Vec::new());
     }
     let mut ended = Vec::new();
+    let helpers = children_of(sys::tid());
     for child in children()? {
         let Some((pid, status)) = look(libc::P_PID, child) else { continue };
         let stat = proc_files::read_file(&format!("/proc/{pid}/stat"))?;
         let [_, pgid, sid] = family(&stat).ok_or(libc::EPROTO)?;
-        ended.push(Ended { pid, pgid, sid, status });
+        let exit_signal = exit_signal(&stat);
+        // What the checkpoint thread has made for itself signals nothing.
+        if exit_signal != 0 || !helpers.contains(&pid) {
+            ended.push(Ended { pid, pgid, sid, status, exit_signal });
+        }
     }
     Ok(ended)
 }

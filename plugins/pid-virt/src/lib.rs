@@ -11,6 +11,7 @@
 //! | [`own`] | who am I; signals, groups, sessions, terminals, descriptors' owners, scheduling |
 //! | [`threads`] | libc's functions that read another thread's word; new threads |
 //! | [`children`] | fork, vfork, spawn and all that waits |
+//! | [`outside`] | children that are not restarted |
 //! | [`clocks`] | clocks of processor time and timers on them |
 //! | [`call`] | syscall(3) |
 //! | [`paths`] | names in /proc that hold an id |
@@ -31,6 +32,7 @@ mod call;
 mod children;
 mod clocks;
 mod family;
+mod outside;
 mod own;
 mod paths;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
@@ -44,7 +46,7 @@ mod translate;
 
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::{hook, ids, plugin, proc_files, restart_half, sys};
-use state::Ids;
+use state::{Ended, Ids};
 
 /// The name that sections and messages carry.
 const NAME: &str = "pid-virt";
@@ -73,9 +75,10 @@ hook!(Resume, table::give_back);
 hook!(Placed, table::take_up);
 hook!(Restart, priority: 1, table::note_tasks);
 hook!(Restart, signals::take_places);
+hook!(Restart, outside::tell);
 
 fn describe(core: Core) {
-    let mut ids = match look() {
+    let mut ids = match look(|ended| outside::look(core, ended)) {
         Ok(ids) => ids,
         Err(sentence) => return core.fail(&sentence),
     };
@@ -88,15 +91,18 @@ fn describe(core: Core) {
     core.json(Ids::SECTION, &ids);
 }
 
-/// The ids of the calling process, as the program knows them. The error is a sentence.
-fn look() -> Result<Ids, String> {
+/// The ids of the calling process, as the program knows them; `lost` says which children will have ended after a restart.
+/// The error is a sentence.
+fn look(lost: impl FnOnce(&[Ended]) -> Vec<Ended>) -> Result<Ids, String> {
     let unreadable = |e| format!("the ids of the process cannot be read from /proc: error {e}");
     let stat = proc_files::read_file("/proc/thread-self/../../stat").map_err(unreadable)?;
     let [ppid, pgid, sid] = state::family(&stat).ok_or_else(|| unreadable(libc::EPROTO))?;
     let mut tids = proc_files::numbers_in("/proc/thread-self/..").map_err(unreadable)?;
     let pid = sys::pid();
     tids.retain(|tid| *tid != pid);
-    let ended = family::ended().map_err(|e| format!("the ended children of the process cannot be read: error {e}"))?;
+    let mut ended =
+        family::ended().map_err(|e| format!("the ended children of the process cannot be read: error {e}"))?;
+    ended.extend(lost(&ended));
     let leaderless = family::leaderless(pgid, sid);
     let mut ids = Ids {
         pid,
@@ -108,10 +114,13 @@ fn look() -> Result<Ids, String> {
         ended,
         leaderless,
         foreground: state::foreground(&stat),
+        exit_signal: state::exit_signal(&stat),
         table: 0,
     };
     ids.show(|real| (table::TRANSLATOR.to_virtual)(real));
     ids.tids.sort_unstable();
+    // What the program could not know cannot be waited for either.
+    ids.ended.retain(|child| child.pid > 0);
     Ok(ids)
 }
 
@@ -130,7 +139,7 @@ mod tests {
             let _ = held.recv();
         });
         let tid = receiver.recv().unwrap();
-        let ids = look().unwrap();
+        let ids = look(|_| Vec::new()).unwrap();
         assert_eq!(ids.pid, std::process::id() as i32);
         assert!(ids.tids.contains(&tid) && !ids.tids.contains(&ids.pid));
         // SAFETY: no arguments.

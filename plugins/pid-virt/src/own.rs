@@ -137,6 +137,8 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// The real id.
     fn pidfd_open(pid: pid_t, flags: u32) -> c_int { with_task(pid, |pid| next(pid, flags)) }
+    /// The virtual id.
+    fn pidfd_getpid(number: c_int) -> pid_t { showing(|| next(number)) }
     /// The real id.
     fn process_vm_readv(
         pid: pid_t, local: *const libc::iovec, locals: c_ulong, remote: *const libc::iovec, remotes: c_ulong, flags: c_ulong,

@@ -41,10 +41,12 @@ impl RestartHalf for Half {
                 }
                 host.want_ids(index, &[&[ids.pid][..], &ids.tids].concat());
                 host.foreground(index, ids.foreground);
+                host.exit_signal(index, ids.pid, ids.exit_signal);
                 for id in ids.leaderless {
                     host.leaderless(index, id);
                 }
-                for Ended { pid, pgid, sid, status } in ids.ended {
+                for Ended { pid, pgid, sid, status, exit_signal } in ids.ended {
+                    host.exit_signal(index, pid, exit_signal);
                     host.ended_child(index, EndedChild { pid, pgid, sid, status });
                 }
             }

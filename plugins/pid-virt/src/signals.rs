@@ -41,6 +41,12 @@ fn kernel_action(number: usize) -> Option<KernelAction> {
     Some(action)
 }
 
+/// Whether the kernel forgets children as soon as they end: the process does not want to know.
+pub fn ends_unseen() -> bool {
+    kernel_action(libc::SIGCHLD as usize)
+        .is_some_and(|action| action[0] == libc::SIG_IGN as u64 || action[1] & libc::SA_NOCLDWAIT as u64 != 0)
+}
+
 /// Our function's address.
 fn ours() -> usize {
     handle as Handler as usize

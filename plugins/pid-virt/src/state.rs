@@ -26,9 +26,16 @@ pub struct Ids {
     /// The group in the foreground of the controlling terminal; 0: there is no terminal.
     #[serde(default)]
     pub foreground: i32,
+    /// The signal that its parent gets at its end; 0: none.
+    #[serde(default = "usual_signal")]
+    pub exit_signal: i32,
     /// Object that is mapped where a table of ids is to be; 0: there is no room for one.
     #[serde(default)]
     pub table: u64,
+}
+
+fn usual_signal() -> i32 {
+    libc::SIGCHLD
 }
 
 /// A child that has ended.
@@ -42,6 +49,9 @@ pub struct Ended {
     pub sid: i32,
     /// Its wait status, as wait(2) gives it.
     pub status: i32,
+    /// The signal that its parent got at its end; 0: none.
+    #[serde(default = "usual_signal")]
+    pub exit_signal: i32,
 }
 
 impl Ids {
@@ -50,7 +60,8 @@ impl Ids {
 
     /// Replaces every id by what this says of it.
     pub fn show(&mut self, shown: impl Fn(i32) -> i32) {
-        let Self { pid, tids, ppid, pgid, sid, ended, leaderless, foreground, users: _, table: _ } = self;
+        let Self { pid, tids, ppid, pgid, sid, ended, leaderless, foreground, users: _, exit_signal: _, table: _ } =
+            self;
         let of_ended = ended.iter_mut().flat_map(|child| [&mut child.pid, &mut child.pgid, &mut child.sid]);
         for id in [pid, ppid, pgid, sid, foreground].into_iter().chain(tids).chain(leaderless).chain(of_ended) {
             *id = if *id > 0 { shown(*id) } else { *id };
@@ -72,6 +83,12 @@ pub fn family(stat: &[u8]) -> Option<[i32; 3]> {
 /// The group in the foreground of the controlling terminal, in /proc/PID/stat; 0: there is no terminal.
 pub fn foreground(stat: &[u8]) -> i32 {
     number(stat, 4).unwrap_or(0).max(0)
+}
+
+/// The signal that the parent gets at the end of the process, in /proc/PID/stat.
+pub fn exit_signal(stat: &[u8]) -> i32 {
+    const FIELD: usize = 34;
+    number(stat, FIELD).unwrap_or_else(usual_signal)
 }
 
 #[cfg(test)]

@@ -32,6 +32,8 @@ fn describe(object: &Object) -> String {
         Kind::Signals(mask) => format!("signalfd, mask {mask:#x}"),
         Kind::Watch(watched) => format!("epoll, watches {}", watched.len()),
         Kind::Itself => "pidfd of the process".into(),
+        Kind::Process(0) => "pidfd of a process that had ended".into(),
+        Kind::Process(pid) => format!("pidfd of process {pid}"),
     };
     format!("fd {} -> {what}", object.number())
 }
@@ -52,7 +54,10 @@ impl RestartHalf for Half {
     }
 
     fn place(&self, host: &Host<'_>, index: u32) -> Result<(), String> {
-        for object in &section(host, index)?.objects {
+        // Sets come last: what they watch must be in its place.
+        let objects = section(host, index)?.objects;
+        let (sets, others): (Vec<_>, Vec<_>) = objects.iter().partition(|o| matches!(o.kind, Kind::Watch(_)));
+        for object in others.into_iter().chain(sets) {
             place::place(host, object).map_err(|e| format!("{}: {e}", describe(object)))?;
         }
         Ok(())
@@ -82,12 +87,37 @@ fn make(object: &Object) -> io::Result<OwnedFd> {
                 libc::syscall(libc::SYS_signalfd4, -1, std::ptr::from_ref(mask), size_of::<u64>(), flags) as i32
             }
             Kind::Watch(_) => libc::epoll_create1(libc::EPOLL_CLOEXEC),
-            // Of the process that is to be, which is not this one: a stand-in until it is placed.
-            Kind::Itself => libc::eventfd(0, libc::EFD_CLOEXEC),
+            // Of a process that is to be: a stand-in until it is placed.
+            Kind::Itself | Kind::Process(_) => libc::eventfd(0, libc::EFD_CLOEXEC),
         };
         OwnedFd::from_raw_fd(checked(fd)?)
     };
     Ok(made)
+}
+
+/// A pidfd of a process that has ended and has been waited for; in the pid namespace of the caller.
+fn of_ended(flags: i32) -> io::Result<OwnedFd> {
+    // SAFETY: the child has a copy of all memory and ends at once. Its end signals nothing, so nobody else waits for it.
+    unsafe {
+        let child = checked(libc::syscall(libc::SYS_clone, 0, 0, 0, 0, 0) as i32)?;
+        if child == 0 {
+            libc::_exit(0);
+        }
+        let made = open_pidfd(child, flags & !libc::O_EXCL);
+        while libc::waitpid(child, std::ptr::null_mut(), libc::__WALL) < 0 {
+            if io::Error::last_os_error().kind() != io::ErrorKind::Interrupted {
+                break;
+            }
+        }
+        made
+    }
+}
+
+/// A pidfd with the flags that another one has: not to wait, of a thread.
+fn open_pidfd(pid: i32, flags: i32) -> io::Result<OwnedFd> {
+    let flags = flags & (libc::O_NONBLOCK | libc::O_EXCL);
+    // SAFETY: no memory is passed; nobody else owns the result.
+    unsafe { Ok(OwnedFd::from_raw_fd(checked(libc::syscall(libc::SYS_pidfd_open, pid, flags) as i32)?)) }
 }
 
 fn add(counter: &OwnedFd, count: u64) -> io::Result<()> {
@@ -120,6 +150,15 @@ mod tests {
             // SAFETY: no memory is passed.
             assert_eq!(unsafe { libc::fcntl(made.as_raw_fd(), libc::F_GETFL) } & libc::O_NONBLOCK, libc::O_NONBLOCK);
         }
+    }
+
+    #[test]
+    fn a_pidfd_of_nobody_tells_that_it_has_ended() {
+        let made = of_ended(libc::O_NONBLOCK).unwrap();
+        assert!(info(&made).contains("Pid:\t-1"), "{}", info(&made));
+        let mut poll = libc::pollfd { fd: made.as_raw_fd(), events: libc::POLLIN, revents: 0 };
+        // SAFETY: the structure lives over the call.
+        assert_eq!(unsafe { libc::poll(&raw mut poll, 1, 0) }, 1);
     }
 
     #[test]

@@ -1,6 +1,7 @@
-//! What can only be done in the process: entries of epoll sets, which go by descriptor number, and a pidfd of oneself.
+//! What can only be done in the process: entries of epoll sets, which go by descriptor number, and pidfds, whose processes
+//! must be there.
 
-use crate::restart::checked;
+use crate::restart::{checked, of_ended, open_pidfd};
 use crate::state::{Kind, Object, Watched};
 use dmtcp_plugin_api::restart::Host;
 use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
@@ -22,7 +23,20 @@ pub fn place(host: &Host<'_>, object: &Object) -> Result<(), String> {
             }
             Ok(())
         }
-        Kind::Itself => itself(&object.numbers).map_err(|e| format!("cannot be had again: {e}")),
+        // SAFETY: no memory is passed.
+        Kind::Itself => pidfd(object, open_pidfd(unsafe { libc::getpid() }, object.flags)),
+        Kind::Process(pid) => match host.real_id(*pid) {
+            Some(real) => pidfd(object, open_pidfd(real, object.flags)),
+            None => {
+                if *pid != 0 {
+                    host.warn(&format!(
+                        "fd {}: process {pid}, which it is a pidfd of, is not part of the computation: it counts as ended",
+                        object.number()
+                    ));
+                }
+                pidfd(object, of_ended(object.flags))
+            }
+        },
         _ => Ok(()),
     }
 }
@@ -58,19 +72,19 @@ fn add(epoll: i32, entry: &Watched) -> std::io::Result<()> {
     checked(unsafe { libc::epoll_ctl(epoll, libc::EPOLL_CTL_ADD, entry.number, &raw mut event) }).map(drop)
 }
 
-/// Puts a pidfd of the calling process where its stand-in is.
-fn itself(numbers: &[i32]) -> std::io::Result<()> {
-    // SAFETY: no memory is passed; the new descriptor is owned by nobody else; the numbers hold stand-ins.
-    unsafe {
-        let made = checked(libc::syscall(libc::SYS_pidfd_open, libc::getpid(), 0) as i32)?;
-        let made = OwnedFd::from_raw_fd(made);
-        for number in numbers {
-            let flags = checked(libc::fcntl(*number, libc::F_GETFD))?;
+/// Puts a pidfd where its stand-in is. The error completes a sentence.
+fn pidfd(object: &Object, made: std::io::Result<OwnedFd>) -> Result<(), String> {
+    let made = made.map_err(|e| format!("cannot be had again: {e}"))?;
+    let put = |number: i32| {
+        // SAFETY: no memory is passed; the numbers hold stand-ins.
+        unsafe {
+            let flags = checked(libc::fcntl(number, libc::F_GETFD))?;
             let cloexec = if flags & libc::FD_CLOEXEC != 0 { libc::O_CLOEXEC } else { 0 };
-            checked(libc::dup3(made.as_raw_fd(), *number, cloexec))?;
+            checked(libc::dup3(made.as_raw_fd(), number, cloexec))
         }
-    }
-    Ok(())
+    };
+    let placed = object.numbers.iter().try_for_each(|number| put(*number).map(drop));
+    placed.map_err(|e| format!("cannot be had again: {e}"))
 }
 
 #[cfg(test)]

@@ -1,0 +1,91 @@
+//! syscall(2) for fork, clone, clone3, execve and execveat: births and programs past libc's functions, though not past libc.
+//!
+//! All other calls go on at once: a handful of instructions more. So do clones that share the caller's memory, and those
+//! with a stack of their own, on which no frame of ours could return. A program that enters the kernel by instructions of
+//! its own is not seen: its new program joins if it gets the environment that the program has, its child stays outside.
+
+use super::clone::born;
+use super::exec::{Argv, is_carrying, replacing};
+use dmtcp_plugin_api::abi::Wrapper;
+use libc::{c_int, c_long};
+use std::sync::atomic::Ordering;
+
+type Function = extern "C" fn(c_long, usize, usize, usize, usize, usize) -> c_long;
+
+mod syscall {
+    dmtcp_plugin_api::wrapped_symbol!(syscall, super::choose, std::ptr::null(), 0);
+}
+
+/// The wrappers of this module.
+pub static WRAPPERS: &[&Wrapper] = &[&syscall::WRAPPER];
+
+/// Up to the stack in `struct clone_args`.
+const WITH_STACK: usize = 48;
+
+#[unsafe(naked)]
+unsafe extern "C" fn choose() {
+    core::arch::naked_asm!(
+        "cmp rdi, {execve}",
+        "je {exec}",
+        "cmp rdi, {execveat}",
+        "je {exec}",
+        "cmp rdi, {fork}",
+        "je {birth}",
+        "cmp rdi, {clone}",
+        "je 2f",
+        "cmp rdi, {clone3}",
+        "je 3f",
+        "1:",
+        "jmp qword ptr [rip + {next}]",
+        // clone: flags, stack.
+        "2:",
+        "test rsi, {shared}",
+        "jnz 1b",
+        "test rdx, rdx",
+        "jnz 1b",
+        "jmp {birth}",
+        // clone3: a structure and its length.
+        "3:",
+        "test rsi, rsi",
+        "jz 1b",
+        "cmp rdx, {with_stack}",
+        "jb 1b",
+        "test qword ptr [rsi], {shared}",
+        "jnz 1b",
+        "cmp qword ptr [rsi + 40], 0",
+        "jne 1b",
+        "jmp {birth}",
+        execve = const libc::SYS_execve,
+        execveat = const libc::SYS_execveat,
+        fork = const libc::SYS_fork,
+        clone = const libc::SYS_clone,
+        clone3 = const libc::SYS_clone3,
+        shared = const libc::CLONE_VM,
+        with_stack = const WITH_STACK,
+        exec = sym exec,
+        birth = sym birth,
+        next = sym syscall::NEXT,
+    )
+}
+
+fn next() -> Function {
+    // SAFETY: the core wires NEXT before any slot, to libc's function, which takes as many words.
+    unsafe { std::mem::transmute(syscall::NEXT.load(Ordering::Relaxed)) }
+}
+
+extern "C" fn exec(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> c_long {
+    let next = next();
+    if !is_carrying() {
+        return next(number, a, b, c, d, e);
+    }
+    let call = |envp: Argv| match number {
+        libc::SYS_execve => next(number, a, b, envp as usize, d, e) as c_int,
+        _ => next(number, a, b, c, envp as usize, e) as c_int,
+    };
+    let given = if number == libc::SYS_execve { c } else { d };
+    c_long::from(replacing(given as Argv, call))
+}
+
+extern "C" fn birth(number: c_long, a: usize, b: usize, c: usize, d: usize, e: usize) -> c_long {
+    born(|| next()(number, a, b, c, d, e))
+}

@@ -1,0 +1,210 @@
+/* Children that are somebody else's grandchildren, children that stand still, and every way to wait for a child. */
+#include "steps.h"
+#include <poll.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+
+#ifndef P_PIDFD
+#define P_PIDFD 3
+#endif
+
+/* Led outside of the computation: it is not the same one again after a restart. */
+static pid_t outer_session;
+
+static pid_t status_of(pid_t child, int options, int *status) {
+  pid_t ended;
+  while ((ended = waitpid(child, status, options)) < 0) CHECK(errno == EINTR);
+  return ended;
+}
+
+static void exits(pid_t child, int with) {
+  int status;
+  CHECK(status_of(child, 0, &status) == child && WIFEXITED(status) && WEXITSTATUS(status) == with);
+}
+
+static void has_none(void) { CHECK(waitpid(-1, NULL, __WALL) < 0 && errno == ECHILD); }
+
+/* Makes steps; its parent, group and session stay what they are. */
+static void work(const char *stream, int status) {
+  pid_t parent = getppid(), group = getpgrp(), session = getsid(0);
+  for (long n = 1; !stopping(); n++) {
+    CHECK(getppid() == parent && getpgrp() == group);
+    CHECK(session == outer_session || getsid(0) == session);
+    step(stream, n);
+    rest(10);
+  }
+  _exit(status);
+}
+
+/* A grandchild whose parent ends at once; returns its pid when it has been adopted. */
+static pid_t adopted(void (*first)(void), const char *stream, int status) {
+  int told[2];
+  CHECK(pipe(told) == 0);
+  pid_t child = fork();
+  if (child == 0) {
+    first();
+    pid_t own = getpid();
+    pid_t grandchild = fork();
+    if (grandchild == 0) {
+      close(told[0]), close(told[1]);
+      while (getppid() == own) rest(1);
+      if (stream) work(stream, status);
+      _exit(status);
+    }
+    CHECK(write(told[1], &grandchild, sizeof grandchild) == sizeof grandchild);
+    _exit(0);
+  }
+  pid_t grandchild;
+  CHECK(read(told[0], &grandchild, sizeof grandchild) == sizeof grandchild && close(told[0]) == 0 && close(told[1]) == 0);
+  exits(child, 0);
+  return grandchild;
+}
+
+static void nothing(void) {}
+static void own_session(void) { CHECK(setsid() == getpid()); }
+static void own_group(void) { CHECK(setpgid(0, 0) == 0); }
+
+/* One that adopts: daemons whose sessions have no leader any more, members of groups whose leader has ended, and a
+   grandchild in a session whose leader lives. */
+static void subreaper(void) {
+  CHECK(prctl(PR_SET_CHILD_SUBREAPER, 1) == 0);
+  pid_t same = adopted(nothing, "same", 31);
+  pid_t daemon = adopted(own_session, "daemon", 32);
+  pid_t member = adopted(own_group, "member", 33);
+  int told[2];
+  CHECK(pipe(told) == 0);
+  pid_t leader = fork();
+  if (leader == 0) {
+    own_session();
+    pid_t first = fork();
+    if (first == 0) {
+      pid_t own = getpid(), orphan = fork();
+      if (orphan == 0) {
+        while (getppid() == own) rest(1);
+        work("orphan", 34);
+      }
+      CHECK(write(told[1], &orphan, sizeof orphan) == sizeof orphan);
+      _exit(0);
+    }
+    exits(first, 0);
+    work("leader", 35);
+  }
+  pid_t orphan;
+  CHECK(read(told[0], &orphan, sizeof orphan) == sizeof orphan && close(told[0]) == 0 && close(told[1]) == 0);
+  for (long n = 1; !stopping(); n++) {
+    int reaps = 0;
+    CHECK(prctl(PR_GET_CHILD_SUBREAPER, &reaps) == 0 && reaps == 1);
+    CHECK(getsid(daemon) != getsid(0) && getpgid(member) != getpgrp() && getsid(orphan) == leader);
+    siginfo_t info;
+    CHECK(waitid(P_PID, daemon, &info, WEXITED | WNOHANG | WNOWAIT) == 0);
+    exits(adopted(n % 2 ? own_session : nothing, NULL, n % 30), n % 30);
+    step("main", n);
+    rest(10);
+  }
+  exits(same, 31);
+  exits(daemon, 32);
+  exits(member, 33);
+  exits(orphan, 34);
+  exits(leader, 35);
+  has_none();
+}
+
+/* A child that is stopped and continued, and is waited for each time. */
+static void stopped(void) {
+  pid_t child = fork();
+  if (child == 0) work("child", 36);
+  siginfo_t info;
+  for (long n = 1; !stopping(); n++) {
+    memset(&info, 0, sizeof info);
+    CHECK(kill(child, SIGSTOP) == 0);
+    while (waitid(P_PID, child, &info, WSTOPPED) < 0) CHECK(errno == EINTR);
+    CHECK(info.si_pid == child && info.si_code == CLD_STOPPED && info.si_status == SIGSTOP);
+    rest(30);
+    CHECK(kill(child, SIGCONT) == 0);
+    while (waitid(P_PID, child, &info, WCONTINUED) < 0) CHECK(errno == EINTR);
+    CHECK(info.si_pid == child && info.si_code == CLD_CONTINUED && info.si_status == SIGCONT);
+    step("main", n);
+    rest(10);
+  }
+  exits(child, 36);
+  has_none();
+}
+
+static int open_pidfd(pid_t pid) {
+  int number = syscall(SYS_pidfd_open, pid, 0);
+  CHECK(number >= 0 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0);
+  return number;
+}
+
+/* A child that ends a moment later, in a group of its own if that is wanted. */
+static pid_t brief(long n, int leads) {
+  pid_t child = fork();
+  CHECK(child >= 0);
+  if (child == 0) {
+    if (leads) CHECK(setpgid(0, 0) == 0);
+    rest(n % 12);
+    if (n % 5 == 4) raise(SIGUSR1);
+    _exit(n % 50);
+  }
+  if (leads) CHECK(setpgid(child, child) == 0 || errno == EACCES || errno == ESRCH);
+  return child;
+}
+
+/* Every way to wait, for children that end before, during and after a checkpoint. */
+static void waits(void) {
+  pid_t steady = fork();
+  if (steady == 0) work("steady", 38);
+  for (long n = 1; !stopping(); n++) {
+    enum { WAYS = 9 };
+    for (int way = 0; way < WAYS; way++) {
+      pid_t child = brief(n + way, 1), waited;
+      int status = 0, by_id = way >= 5, number = -1;
+      struct rusage *usage = NULL;
+      siginfo_t info = {0};
+      if (way == 8) number = open_pidfd(child);
+      /* Look first, take then. */
+      if (by_id)
+        while (waitid(P_PID, child, &info, WEXITED | WNOWAIT) < 0) CHECK(errno == EINTR);
+      do
+        switch (way) {
+          case 0: waited = waitpid(child, &status, 0); break;
+          case 1: waited = waitpid(-child, &status, 0); break;
+          case 2: waited = wait4(child, &status, WUNTRACED, usage); break;
+          case 3: waited = wait3(&status, 0, usage); break;
+          case 4:
+            while ((waited = waitpid(child, &status, WNOHANG)) == 0) rest(1);
+            break;
+          case 5: waited = waitid(P_PID, child, &info, WEXITED) == 0 ? info.si_pid : -1; break;
+          case 6: waited = waitid(P_PGID, child, &info, WEXITED) == 0 ? info.si_pid : -1; break;
+          case 7: waited = waitid(P_ALL, 0, &info, WEXITED | WSTOPPED) == 0 ? info.si_pid : -1; break;
+          default: waited = waitid(P_PIDFD, number, &info, WEXITED) == 0 ? info.si_pid : -1;
+        }
+      while (waited < 0 && errno == EINTR);
+      if (waited == steady && stopping()) return;
+      if (waited != child) FAIL("way %d: %d for %d, errno %d", way, waited, child, errno);
+      int killed = (n + way) % 5 == 4, value = killed ? SIGUSR1 : (n + way) % 50;
+      if (by_id)
+        CHECK(info.si_code == (killed ? CLD_KILLED : CLD_EXITED) && info.si_status == value && info.si_signo == SIGCHLD);
+      else
+        CHECK(killed ? WIFSIGNALED(status) && WTERMSIG(status) == value : WIFEXITED(status) && WEXITSTATUS(status) == value);
+      CHECK(number < 0 || close(number) == 0);
+      CHECK(waitpid(child, NULL, WNOHANG) < 0 && errno == ECHILD);
+      step("main", n * WAYS + way - WAYS + 1);
+    }
+  }
+  exits(steady, 38);
+  has_none();
+}
+
+int main(int count, char **kinds) {
+  CHECK(count == 2);
+  outer_session = getsid(0);
+  const struct { const char *name; void (*run)(void); } all[] = {
+      {"subreaper", subreaper}, {"stopped", stopped}, {"waits", waits}};
+  for (size_t i = 0; i < sizeof all / sizeof *all; i++)
+    if (strcmp(all[i].name, kinds[1]) == 0) {
+      all[i].run();
+      return done();
+    }
+  FAIL("no kind %s", kinds[1]);
+}
