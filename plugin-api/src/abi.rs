@@ -66,6 +66,9 @@ pub struct WrapperList {
 // SAFETY: as for `Wrapper`.
 unsafe impl Sync for WrapperList {}
 
+/// Finds the definition of a symbol (name, version or null).
+pub type NextSymbol = extern "C" fn(*const c_char, *const c_char) -> *const c_void;
+
 /// What a plugin exports.
 #[repr(C)]
 #[derive(Debug)]
@@ -89,7 +92,7 @@ pub struct Plugin {
     /// How many lists.
     pub wrapper_lists: usize,
     /// The definition of a symbol (name, version or null) that comes after this plugin in the search order.
-    pub next_symbol: extern "C" fn(*const c_char, *const c_char) -> *const c_void,
+    pub next_symbol: NextSymbol,
     /// Called once, before any other function but stubs; offers services. Not 0: the plugin cannot work here.
     pub init: extern "C" fn(&'static CoreApi) -> i32,
     /// Called for each event. Unknown events give 0. Not 0: a hook has failed, and the event's work is not done; the reason

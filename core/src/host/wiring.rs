@@ -13,9 +13,9 @@ use super::late::{self, dlsym};
 use super::{Loaded, text};
 use crate::life::{birth, clone, exec, exec_list, raw_calls, shells};
 use crate::{config, signal, timed};
-use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, PLUGIN_SYMBOL, Plugin, Wrapper};
+use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, NextSymbol, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
-use std::ffi::{CString, c_char, c_int, c_void};
+use std::ffi::{CStr, CString, c_char, c_int, c_void};
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 unsafe extern "C" {
@@ -88,14 +88,13 @@ fn wrappers_of(plugin: &Plugin) -> Vec<&'static Wrapper> {
     out
 }
 
-/// The definition of a symbol that the application would have had without us; 0: none yet.
-fn real(wrapper: &Wrapper) -> usize {
-    // The last of our objects in the search order sees past all of us.
+/// What finds the definition of a symbol that the application would have had without us: the last of our objects in the
+/// search order sees past all of us.
+fn finder() -> NextSymbol {
     let last = config::config()
         .and_then(|c| c.plugins.iter().rev().find_map(|p| super::plugins().iter().find(|l| l.path == p)))
         .map(|l| l.plugin.next_symbol);
-    let find = last.unwrap_or(private::next_symbol);
-    find(wrapper.symbol, wrapper.version) as usize
+    last.unwrap_or(private::next_symbol)
 }
 
 /// Where a wrapper stands in its chain, whatever priorities say.
@@ -109,13 +108,41 @@ enum Place {
     Last,
 }
 
-#[allow(clippy::disallowed_methods, reason = "the constructor runs it, or the first call through a stub")]
-fn is_in_libc(address: usize) -> bool {
-    // SAFETY: dladdr takes any address; the entry that it fills is valid when it says so, its name zero-terminated.
-    unsafe {
-        let mut info: libc::Dl_info = std::mem::zeroed();
-        libc::dladdr(address as *const c_void, &raw mut info) != 0 && text(info.dli_fname).ends_with("/libc.so.6")
+/// Where libc is in memory.
+#[derive(Default)]
+struct Libc {
+    start: usize,
+    end: usize,
+}
+
+impl Libc {
+    /// Asked once for all symbols: dladdr(3) would search libc's whole symbol table for each.
+    #[allow(clippy::disallowed_methods, reason = "the constructor runs it, or the first call through a stub")]
+    fn find() -> Self {
+        let mut found = Self::default();
+        // SAFETY: the callback gets `found`, which outlives the call.
+        unsafe { libc::dl_iterate_phdr(Some(note_libc), (&raw mut found).cast()) };
+        found
     }
+
+    fn has(&self, address: usize) -> bool {
+        (self.start..self.end).contains(&address)
+    }
+}
+
+/// Ends the walk over all objects at libc.
+unsafe extern "C" fn note_libc(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
+    // SAFETY: the loader passes a valid entry with its program headers, `find` its own variable.
+    unsafe {
+        let (info, found) = (&*info, &mut *found.cast::<Libc>());
+        if !text(info.dlpi_name).ends_with("/libc.so.6") {
+            return 0;
+        }
+        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+        let last = headers.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| h.p_vaddr + h.p_memsz).max();
+        (found.start, found.end) = (info.dlpi_addr as usize, (info.dlpi_addr + last.unwrap_or(0)) as usize);
+    }
+    1
 }
 
 #[allow(clippy::disallowed_methods, reason = "the process ends here, with a core dump that shows who has called")]
@@ -128,6 +155,7 @@ extern "C" fn missing() -> ! {
 
 /// A wrapper on its way into a chain.
 struct Candidate {
+    symbol: &'static CStr,
     wrapper: &'static Wrapper,
     place: Place,
     priority: i32,
@@ -135,8 +163,14 @@ struct Candidate {
 }
 
 impl Candidate {
-    fn key(&self) -> (&'static str, Place, i32, i32) {
-        (text(self.wrapper.symbol), self.place, self.wrapper.priority, self.priority)
+    fn new(wrapper: &'static Wrapper, place: Place, priority: i32) -> Self {
+        // SAFETY: names in descriptors are zero-terminated statics.
+        let symbol = unsafe { CStr::from_ptr(wrapper.symbol) };
+        Self { symbol, wrapper, place, priority, is_off: false }
+    }
+
+    fn key(&self) -> (&'static CStr, Place, i32, i32) {
+        (self.symbol, self.place, self.wrapper.priority, self.priority)
     }
 }
 
@@ -144,14 +178,15 @@ impl Candidate {
 fn candidates() -> Vec<Candidate> {
     let mut all = Vec::new();
     let Some(config) = config::config() else { return all };
-    let ours = |place| move |w: &&'static Wrapper| Candidate { wrapper: w, place, priority: 0, is_off: false };
+    let ours = |place| move |wrapper: &&'static Wrapper| Candidate::new(wrapper, place, 0);
     all.extend(signal::WRAPPERS.iter().map(ours(Place::Outermost)));
     for loaded in super::plugins() {
         let (plugin, priority) = (text(loaded.plugin.name), loaded.plugin.priority);
         all.extend(wrappers_of(loaded.plugin).into_iter().map(|wrapper| {
-            let symbol = text(wrapper.symbol);
-            let is_off = config.disabled_wrappers.iter().any(|w| w.split_once(':') == Some((plugin, symbol)));
-            Candidate { wrapper, place: Place::Plugin, priority, is_off }
+            let candidate = Candidate::new(wrapper, Place::Plugin, priority);
+            let is_it = |(of, name): (&str, &str)| of == plugin && name.as_bytes() == candidate.symbol.to_bytes();
+            let is_off = config.disabled_wrappers.iter().filter_map(|w| w.split_once(':')).any(is_it);
+            Candidate { is_off, ..candidate }
         }));
     }
     let last = [
@@ -181,20 +216,22 @@ pub extern "C" fn dmtcp_core_wire() {
         return;
     }
     let all = candidates();
-    let groups: Vec<&[Candidate]> = all.chunk_by(|a, b| text(a.wrapper.symbol) == text(b.wrapper.symbol)).collect();
+    let find = finder();
+    let groups: Vec<&[Candidate]> = all.chunk_by(|a, b| a.symbol == b.symbol).collect();
     let chains = groups.iter().map(|group| {
         // The last one calls the function, and says which version of it.
         let last = group.iter().rev().find(|c| !c.is_off).or(group.first()).map(|c| c.wrapper);
         last.map(|last| late::Chain {
             last,
             wrappers: group.iter().map(|c| c.wrapper).collect(),
-            real: AtomicUsize::new(real(last)),
+            real: AtomicUsize::new(find(last.symbol, last.version) as usize),
             active: group.iter().any(|c| !c.is_off),
         })
     });
     let chains: Vec<late::Chain> = chains.flatten().collect();
     let reals: Vec<usize> = chains.iter().map(|chain| chain.real.load(Ordering::Relaxed)).collect();
     late::set_chains(chains);
+    let libc = Libc::find();
     for (index, (group, real)) in groups.iter().zip(reals).enumerate() {
         let mut next = match real {
             0 => late::stand_in(index).unwrap_or(missing as *const () as usize),
@@ -204,7 +241,7 @@ pub extern "C" fn dmtcp_core_wire() {
             candidate.wrapper.next.store(next, Ordering::Release);
             // One that stands in for libc's function does so for libc's only: a C plugin or another library behind us
             // that has a version of its own is to be called.
-            if !candidate.is_off && (candidate.place != Place::Last || is_in_libc(next)) {
+            if !candidate.is_off && (candidate.place != Place::Last || libc.has(next)) {
                 next = candidate.wrapper.function as usize;
             }
         }

@@ -30,7 +30,7 @@ type KernelAction = [u64; 4];
 /// Notes the checkpoint's signal: that of the only handler there is at INIT which belongs to a real-time signal.
 pub fn note_checkpoint_signal(_: Core) {
     let handled = |number: &usize| kernel_action(*number).is_some_and(|action| action[0] > 1);
-    let first = (*OWN.end() + 1..SIGNALS).find(handled).unwrap_or(0);
+    let first = (*OWN.end() + 1..SIGNALS).rev().find(handled).unwrap_or(0);
     CHECKPOINT.store(first as i32, Ordering::Release);
 }
 
