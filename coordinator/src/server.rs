@@ -395,11 +395,12 @@ impl Server {
         if stopped.is_empty() {
             return;
         }
+        let sockets = standstill::Sockets::look();
         for client in clients {
             let Some(connection) = self.connections.get_mut(client) else { continue };
             // Processes come by TCP; what comes by the unix socket only asks.
             let Some((ours, theirs)) = connection.stream.ends() else { continue };
-            let Some(inode) = standstill::other_end(ours, theirs) else { continue };
+            let Some(inode) = sockets.other_end(ours, theirs) else { continue };
             let Some(pid) = stopped.get(&inode) else { continue };
             let message = format!("process {pid} stands still (SIGSTOP): it is continued for what is asked");
             self.journal.note("continued", json!({"pid": pid.as_raw()}), message);

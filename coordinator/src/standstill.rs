@@ -6,7 +6,7 @@
 //! fails in its time and names the process.
 
 use nix::unistd::Pid;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
@@ -33,21 +33,31 @@ pub fn stopped() -> BTreeMap<u64, Pid> {
     found
 }
 
-/// Inode of the socket at the other end of a connection, if it is of this host.
-pub fn other_end(ours: SocketAddr, theirs: SocketAddr) -> Option<u64> {
-    let (ours, theirs) = (spell(ours), spell(theirs));
-    ["/proc/net/tcp", "/proc/net/tcp6"].into_iter().find_map(|table| {
-        let text = fs::read_to_string(table).ok()?;
-        text.lines().find_map(|line| inode_of(line, &theirs, &ours))
-    })
+/// The TCP sockets of this host.
+pub struct Sockets {
+    /// Inodes, by local and remote address as the kernel spells them.
+    inodes: HashMap<(String, String), u64>,
 }
 
-/// The inode in a line of /proc/net/tcp, if the line is about this connection.
-fn inode_of(line: &str, local: &str, remote: &str) -> Option<u64> {
+impl Sockets {
+    /// Looks once for all connections: the table is as long as there are processes, and more.
+    pub fn look() -> Self {
+        let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
+        Self { inodes: tables.iter().flat_map(|text| text.lines()).filter_map(socket).collect() }
+    }
+
+    /// Inode of the socket at the other end of a connection, if it is of this host.
+    pub fn other_end(&self, ours: SocketAddr, theirs: SocketAddr) -> Option<u64> {
+        self.inodes.get(&(spell(theirs), spell(ours))).copied()
+    }
+}
+
+/// Addresses and inode in a line of /proc/net/tcp.
+fn socket(line: &str) -> Option<((String, String), u64)> {
     let mut words = line.split_ascii_whitespace().skip(1);
-    let same = words.next() == Some(local) && words.next() == Some(remote);
+    let ends = (words.next()?.to_string(), words.next()?.to_string());
     // Between the addresses and the inode: state, queues, timer, retransmissions, user, timeout.
-    same.then(|| words.nth(6)?.parse().ok()).flatten()
+    Some((ends, words.nth(6)?.parse().ok()?))
 }
 
 /// An address as /proc/net/tcp has it: words of the machine's byte order, port.
@@ -89,7 +99,8 @@ mod tests {
             let client = TcpStream::connect((host, port)).unwrap();
             let (server, theirs) = listener.accept().unwrap();
             let link = fs::read_link(format!("/proc/self/fd/{}", client.as_raw_fd())).unwrap();
-            assert_eq!(other_end(server.local_addr().unwrap(), theirs), socket_inode(link.to_str().unwrap()));
+            let found = Sockets::look().other_end(server.local_addr().unwrap(), theirs);
+            assert_eq!(found, socket_inode(link.to_str().unwrap()));
         }
     }
 }

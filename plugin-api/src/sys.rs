@@ -193,11 +193,20 @@ pub fn fstat(number: i32) -> Result<libc::stat> {
 
 /// stat.
 pub fn stat(path: &[u8]) -> Result<libc::stat> {
+    stat_with(path, 0)
+}
+
+/// Of a symbolic link itself.
+pub fn link_stat(path: &[u8]) -> Result<libc::stat> {
+    stat_with(path, libc::AT_SYMLINK_NOFOLLOW)
+}
+
+fn stat_with(path: &[u8], flags: i32) -> Result<libc::stat> {
     // SAFETY: all-zero bytes are a valid `stat`.
     let mut out: libc::stat = unsafe { std::mem::zeroed() };
     with_path(path, |p| {
         // SAFETY: the path is zero-terminated, `out` a kernel stat buffer.
-        done(unsafe { syscall!(Sysno::newfstatat, libc::AT_FDCWD, p, &raw mut out, 0) })
+        done(unsafe { syscall!(Sysno::newfstatat, libc::AT_FDCWD, p, &raw mut out, flags) })
     })?;
     Ok(out)
 }

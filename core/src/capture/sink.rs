@@ -1,4 +1,5 @@
-//! Where the image's bytes go: a file, by raw pwrite; and how memory is read that may fault: /proc/PID/mem.
+//! Where the image's bytes go: a file, by raw pwrite; and how memory is read that may fault: process_vm_readv(2), and what
+//! that may not read by /proc/PID/mem, which copies everything twice.
 
 use dmtcp_image::PAGE;
 use dmtcp_image::write::Sink;
@@ -46,8 +47,8 @@ fn own_memory() -> Option<Fd> {
     sys::open(b"/proc/thread-self/mem", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()
 }
 
-/// Copies from this process by process_vm_readv(2), which works for a process that is not dumpable, but only for memory
-/// that is readable.
+/// Copies from this process by process_vm_readv(2): only memory that is readable, and where no sandbox forbids the call.
+/// The thread stands for the process, whose first one may have ended.
 fn copy_readable(address: u64, into: &mut [u8]) -> usize {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: address as *mut _, iov_len: into.len() };
@@ -55,7 +56,7 @@ fn copy_readable(address: u64, into: &mut [u8]) -> usize {
     unsafe {
         sys::call(
             libc::SYS_process_vm_readv as i32,
-            [sys::pid() as usize, (&raw const local) as usize, 1, (&raw const remote) as usize, 1, 0],
+            [sys::tid() as usize, (&raw const local) as usize, 1, (&raw const remote) as usize, 1, 0],
         )
     }
     .unwrap_or(0)
@@ -71,10 +72,10 @@ impl<P: FnMut(u64)> Sink for FileSink<P> {
         while done < into.len() {
             let at = address + done as u64;
             let rest = &mut into[done..];
-            let count = match &self.memory {
-                Some(memory) => sys::pread(memory.number(), rest, at).unwrap_or(0),
-                None => copy_readable(at, rest),
-            };
+            let mut count = copy_readable(at, rest);
+            if let (0, Some(memory)) = (count, &self.memory) {
+                count = sys::pread(memory.number(), rest, at).unwrap_or(0);
+            }
             if count > 0 {
                 done += count;
                 continue;

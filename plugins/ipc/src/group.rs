@@ -52,11 +52,6 @@ impl Entry {
         flags(&self.info) & libc::O_CLOEXEC != 0
     }
 
-    /// Access mode and status flags, as F_GETFL gives them.
-    pub fn status(&self) -> i32 {
-        flags(&self.info) & !libc::O_CLOEXEC
-    }
-
     /// What must be equal for two numbers to be one description. Nothing in it may change between two looks: so not the
     /// whole of fdinfo, where timers count down.
     pub fn likeness(&self) -> (&[u8], i32, [Option<&str>; 4]) {

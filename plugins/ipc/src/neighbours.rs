@@ -11,7 +11,7 @@ use crate::group::Entry;
 use crate::state::{Holder, Shared};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::{ids, proc_files, sys};
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// The descriptors of a process as /proc shows them; those that vanish or may not be seen are left out.
 fn entries_of(pid: i32) -> Vec<Entry> {
@@ -24,22 +24,63 @@ fn entries_of(pid: i32) -> Vec<Entry> {
     numbers.into_iter().filter_map(entry).collect()
 }
 
-/// Ends of these pipes, which are known by the texts of their links, that the other processes hold: link, and F_GETFL.
-pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Vec<(Vec<u8>, i32)> {
-    let own = sys::pid();
-    let mut out = Vec::new();
-    for pid in core.neighbours().into_iter().filter(|pid| *pid != own) {
+/// Where the processes of a computation tell each other of pipes.
+const DATABASE: &str = "/plugin/ipc";
+/// How many names of pipes fit into a value.
+const MOST_TOLD: usize = 2000;
+
+/// Ends of pipes: the text of the link, and for each mode (F_GETFL) in which somebody holds it one entry.
+pub type Ends = Vec<(Vec<u8>, i32)>;
+
+/// Ends of these pipes, which are known by the texts of their links, that processes of this host hold.
+///
+/// Every process asks this, and whoever looks has to look at all: so the first one tells the others what it has seen, or
+/// the cost of a checkpoint would grow with the square of their number. One that asks before that looks for itself. Another
+/// user's processes may be hidden from one that can see its own: only what the same user has seen counts.
+pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
+    let is_nameless = |link: &[u8]| link.starts_with(b"pipe:[");
+    let told = core.names(DATABASE);
+    let host = proc_files::read_file("/proc/sys/kernel/hostname").unwrap_or_default();
+    let [_, user, ..] = sys::user_ids();
+    let key = [b"pipes ", host.trim_ascii(), b" ", user.to_string().as_bytes()].concat();
+    // What has a name of its own is told by its name only to those who know that it is a fifo.
+    let can_be_told = links.iter().all(|link| is_nameless(link));
+    if can_be_told
+        && let Ok(Some(value)) = told.get(&key)
+        && let Some((generation, ends)) = serde_json::from_slice::<(u64, Vec<(String, i32)>)>(&value).ok()
+        && generation == core.generation()
+    {
+        return ends.into_iter().map(|(link, mode)| (link.into_bytes(), mode)).collect();
+    }
+    let mut ends = BTreeSet::new();
+    for pid in core.neighbours() {
         for number in proc_files::numbers_in(&format!("/proc/{pid}/fd")).unwrap_or_default() {
-            let link = proc_files::read_link(&format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
-            if links.contains(&link)
-                && let Ok(info) = proc_files::read_file(&format!("/proc/{pid}/fdinfo/{number}"))
+            let path = format!("/proc/{pid}/fd/{number}");
+            let link = proc_files::read_link(&path).unwrap_or_default();
+            if (is_nameless(&link) || links.contains(&link))
+                && let Some(mode) = sys::link_stat(path.as_bytes()).ok().and_then(|link| access_mode(link.st_mode))
             {
-                let flags = Entry { number, link: Vec::new(), info }.status();
-                out.push((link, flags));
+                ends.insert((link, mode));
             }
         }
     }
-    out
+    if can_be_told && ends.len() <= MOST_TOLD {
+        let text = |(link, mode): &(Vec<u8>, i32)| (String::from_utf8_lossy(link).into_owned(), *mode);
+        let value: (u64, Vec<(String, i32)>) = (core.generation(), ends.iter().map(text).collect());
+        // Whoever cannot be told looks for itself.
+        let _ = told.set(&key, &serde_json::to_vec(&value).unwrap_or_default());
+    }
+    ends.into_iter().collect()
+}
+
+/// How a descriptor is open, which the permissions of its link in /proc say; `None`: it is only a name (O_PATH).
+fn access_mode(link: u32) -> Option<i32> {
+    match (link & libc::S_IRUSR != 0, link & libc::S_IWUSR != 0) {
+        (true, true) => Some(libc::O_RDWR),
+        (true, false) => Some(libc::O_RDONLY),
+        (false, true) => Some(libc::O_WRONLY),
+        (false, false) => None,
+    }
 }
 
 /// The hook for PRECHECKPOINT: what is shared, if it is on this process to find out.

@@ -40,8 +40,8 @@ struct State {
     held: Vec<Held>,
     /// Texts of the links of the pipes.
     links: Vec<Vec<u8>>,
-    /// Ends that neighbours hold; looked up when the first pipe needs it.
-    elsewhere: Option<Vec<(Vec<u8>, i32)>>,
+    /// Ends that are held on this host; looked up when the first pipe needs it.
+    elsewhere: Option<neighbours::Ends>,
     section: Pipes,
 }
 
