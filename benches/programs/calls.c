@@ -2,6 +2,7 @@
 #define _GNU_SOURCE
 #include <fcntl.h>
 #include <pthread.h>
+#include <spawn.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -53,6 +54,14 @@ static void fork_wait(void) {
   if (pid > 0) waitpid(pid, NULL, 0);
 }
 
+static void spawn_wait(void) {
+  char *arguments[] = {"/bin/true", NULL};
+  pid_t pid;
+  if (posix_spawn(&pid, arguments[0], NULL, NULL, arguments, environ) != 0) exit(1);
+  int status;
+  if (waitpid(pid, &status, 0) != pid || status != 0) exit(1);
+}
+
 struct call {
   const char *name;
   void (*once)(void);
@@ -67,10 +76,10 @@ int main(int argc, char **argv) {
       {"mmap+munmap", mmap_munmap, 30000},   {"pipe+close", pipe_close, 20000},
       {"pthread_create+join", thread_join, 1000},
   };
-  struct call fork_calls[] = {{"fork+wait", fork_wait, 200}};
+  struct call fork_calls[] = {{"fork+wait", fork_wait, 200}, {"posix_spawn+wait of true", spawn_wait, 50}};
   int forks = argc > 1 && strcmp(argv[1], "fork") == 0;
   struct call *all = forks ? fork_calls : calls;
-  size_t count = forks ? 1 : sizeof calls / sizeof *calls;
+  size_t count = forks ? sizeof fork_calls / sizeof *fork_calls : sizeof calls / sizeof *calls;
   for (size_t i = 0; i < count; i++) {
     double least = 1e18;
     for (int r = 0; r < ROUNDS; r++) {

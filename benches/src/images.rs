@@ -6,7 +6,6 @@ use crate::session::{Session, compile};
 use crate::table::{Table, Times};
 use anyhow::{Context, Result};
 use std::io::Read;
-use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::Instant;
@@ -22,7 +21,7 @@ fn drain(child: &mut Child) -> Result<()> {
 }
 
 /// Start a command; how long until its first byte.
-fn first_output(session: &mut Session, mut command: Command) -> Result<f64> {
+pub fn first_output(session: &mut Session, mut command: Command) -> Result<f64> {
     command.stdout(Stdio::piped());
     let start = Instant::now();
     let child = session.start(&mut command)?;
@@ -80,7 +79,7 @@ fn measure(s: &Subject, options: &Options, machine: &Machine, program: &Path, ta
     for _ in 0..s.rounds {
         written.add(session.checkpoint()?);
     }
-    let stored = session.image()?.metadata()?.blocks() as f64 * 512.0;
+    let stored = session.stored()?;
     let native = |rate: f64| {
         let mut times = Times::default();
         times.add(stored / rate);

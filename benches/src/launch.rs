@@ -23,7 +23,8 @@ pub fn run(options: &Options, _: &Machine) -> Result<Table> {
     let session = Session::new(&options.images)?;
     let (mut native, mut ours) = (Times::default(), Times::default());
     let (mut native_loop, mut our_loop) = (Times::default(), Times::default());
-    const LOOP: &str = "i=0; while [ $i -lt 100 ]; do /bin/true; i=$((i+1)); done";
+    const COUNT: u32 = 500;
+    let script = format!("i=0; while [ $i -lt {COUNT} ]; do /bin/true; i=$((i+1)); done");
     for _ in 0..options.rounds * 10 {
         native.add(time(&mut Command::new("/bin/true"))?);
         ours.add(time(session.launch()?.arg("/bin/true"))?);
@@ -31,8 +32,8 @@ pub fn run(options: &Options, _: &Machine) -> Result<Table> {
     table.compare("true", &native, &ours, "<= 3 ms");
     let mut children = || -> Result<()> {
         for _ in 0..options.rounds {
-            native_loop.add(time(Command::new("/bin/sh").args(["-c", LOOP]))? / 100.0);
-            our_loop.add(time(session.launch()?.args(["/bin/sh", "-c", LOOP]))? / 100.0);
+            native_loop.add(time(Command::new("/bin/sh").args(["-c", &script]))? / f64::from(COUNT));
+            our_loop.add(time(session.launch()?.args(["/bin/sh", "-c", &script]))? / f64::from(COUNT));
         }
         Ok(())
     };

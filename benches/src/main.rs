@@ -4,6 +4,7 @@
 //! something even where the absolute numbers do not. The budgets beside them are the project's promises.
 
 mod calls;
+mod families;
 mod images;
 mod launch;
 mod layers;
@@ -29,7 +30,7 @@ pub struct Options {
     /// Directory for images [default: /dev/shm]
     #[arg(long, default_value = "/dev/shm")]
     images: PathBuf,
-    /// Only sections whose name contains this: launch, calls, plugins, stop, images
+    /// Only sections whose name contains this: launch, calls, plugins, stop, images, families
     #[arg(long, default_value = "")]
     only: String,
 }
@@ -46,12 +47,13 @@ fn main() -> ExitCode {
         }
     };
     println!("{machine}");
-    let sections: [(&str, Section); 5] = [
+    let sections: [(&str, Section); 6] = [
         ("launch", launch::run),
         ("calls", calls::run),
         ("plugins", layers::run),
         ("stop", stop::run),
         ("images", images::run),
+        ("families", families::run),
     ];
     let mut good = true;
     for (name, section) in sections.into_iter().filter(|x| x.0.contains(&options.only)) {

@@ -4,6 +4,7 @@ use anyhow::{Context, Result, ensure};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
+use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -91,18 +92,27 @@ impl Session {
         Ok(took)
     }
 
-    /// `dmtcp_restart` of the image of the last checkpoint.
+    /// `dmtcp_restart` of the images of the last checkpoint.
     pub fn restart(&self, options: &[&str]) -> Result<Command> {
         let mut command = tool("dmtcp_restart")?;
-        command.args(["-q", "-q", "-j", "-p", &self.port]).args(options).arg(self.image()?);
+        command.args(["-q", "-q", "-j", "-p", &self.port]).args(options).args(self.images()?);
         Ok(command)
     }
 
-    /// The image of the last checkpoint.
-    pub fn image(&self) -> Result<PathBuf> {
-        let mut found = fs::read_dir(&self.directory)?.flatten().map(|x| x.path());
-        let image = found.find(|x| x.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ckpt_")));
-        image.context("no image was written")
+    /// The images of the last checkpoint.
+    pub fn images(&self) -> Result<Vec<PathBuf>> {
+        let found = fs::read_dir(&self.directory)?.flatten().map(|x| x.path());
+        let is_image = |x: &PathBuf| x.file_name().is_some_and(|n| n.to_string_lossy().starts_with("ckpt_"));
+        let images: Vec<PathBuf> = found.filter(is_image).collect();
+        ensure!(!images.is_empty(), "no image was written");
+        Ok(images)
+    }
+
+    /// Bytes that the images of the last checkpoint take on the disk.
+    pub fn stored(&self) -> Result<f64> {
+        let sizes: std::io::Result<Vec<u64>> =
+            self.images()?.iter().map(|x| Ok(x.metadata()?.blocks() * 512)).collect();
+        Ok(sizes?.iter().sum::<u64>() as f64)
     }
 
     /// How long the stop of the last checkpoint took, as the coordinator reports it.
@@ -121,14 +131,20 @@ impl Session {
             }
             child.wait()?;
         }
+        self.await_processes(0)
+    }
+
+    /// Wait until the computation has so many processes.
+    pub fn await_processes(&self, count: usize) -> Result<()> {
         let deadline = Instant::now() + LIMIT;
+        let told = format!("NUM_PEERS={count}");
         loop {
             let mut command = tool("dmtcp_command")?;
             let output = command.args(["-p", &self.port, "s"]).output()?;
-            if String::from_utf8_lossy(&output.stdout).contains("NUM_PEERS=0") {
+            if String::from_utf8_lossy(&output.stdout).lines().any(|line| line.trim() == told) {
                 return Ok(());
             }
-            ensure!(Instant::now() < deadline, "a killed program is still there");
+            ensure!(Instant::now() < deadline, "the computation does not come to {count} processes");
             std::thread::sleep(Duration::from_millis(5));
         }
     }
