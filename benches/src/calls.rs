@@ -51,6 +51,7 @@ pub fn run(options: &Options, _: &Machine) -> Result<Table> {
             let budget = match name.as_str() {
                 "pthread_create+join" | "mmap+munmap" | "getpid" => "",
                 "fork+wait" => "<= 3x",
+                "posix_spawn+wait of true" => "<= 1.5x",
                 _ => FREE,
             };
             table.compare(name, native, ours, budget);
