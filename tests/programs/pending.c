@@ -1,5 +1,6 @@
 /* Queues of blocked signals: hundreds of them, for the process and for a thread, with values, senders and codes. Each step
-   takes the oldest of each queue, compares all of it, and adds a new one at the end. */
+   takes the oldest of each queue, compares all of it, and adds a new one at the end. A thread that blocks every signal, past
+   libc, and so is stopped later than the others, looks on: nothing is ever missing. */
 #include "steps.h"
 
 enum { DEPTH = 300 };
@@ -37,8 +38,21 @@ static void *own_queue(void *arg) {
   return arg;
 }
 
+static void *looks_on(void *arg) {
+  uint64_t all = ~0ULL, pending = 0;
+  for (long n = 1; !stopping(); n++) {
+    CHECK(syscall(SYS_rt_sigprocmask, SIG_SETMASK, &all, NULL, 8) == 0);
+    for (int i = 0; i < 2000; i++) {
+      CHECK(syscall(SYS_rt_sigpending, &pending, 8) == 0);
+      if (!(pending & 1ULL << (SIGHUP - 1))) FAIL("SIGHUP was not pending for a moment in step %ld", n);
+    }
+    step("onlooker", n);
+  }
+  return arg;
+}
+
 int main(void) {
-  pthread_t thread;
+  pthread_t thread, onlooker;
   sigset_t set, pending;
   int kinds[] = {SIGRTMIN + 1, SIGRTMIN + 2, SIGRTMIN + 3};
   sigemptyset(&set), sigaddset(&set, SIGUSR1), sigaddset(&set, SIGHUP), sigaddset(&set, SIGCHLD);
@@ -48,6 +62,7 @@ int main(void) {
     for (int k = 0; k < 3; k++) CHECK(sigqueue(getpid(), kinds[k], (union sigval){.sival_ptr = (void *)v}) == 0);
   OK(pthread_create(&thread, NULL, own_queue, NULL));
   CHECK(kill(getpid(), SIGHUP) == 0);
+  OK(pthread_create(&onlooker, NULL, looks_on, NULL));
   for (long n = 1; !stopping(); n++) {
     CHECK(sigpending(&pending) == 0 && sigismember(&pending, SIGHUP) && !sigismember(&pending, SIGUSR1));
     int kind = kinds[n % 3];
@@ -57,6 +72,7 @@ int main(void) {
     rest(10);
   }
   OK(pthread_join(thread, NULL));
+  OK(pthread_join(onlooker, NULL));
   siginfo_t info;
   sigemptyset(&set), sigaddset(&set, SIGHUP);
   CHECK(sigwaitinfo(&set, &info) == SIGHUP && info.si_code == SI_USER && info.si_pid == getpid());

@@ -89,7 +89,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         log::note(&format!("generation {generation} is tried again: {given_up:?}"));
         return Outcome::Resumed;
     }
-    threads::take_late_signals();
+    threads::take_signals();
     let outside = outside.into_iter().map(|o| o.sentence).collect();
     let written = describe_and_write(worker, generation, stopped - start, outside);
     if let Ok(Step::Restarted) = written {

@@ -193,7 +193,7 @@ extern "C" fn park(slot: &'static Slot, frame: *mut ucontext_t) -> ! {
     saved.frame = frame as u64;
     save_thread(saved);
     saved.rewind = rewind::call_to_repeat(context, &saved.sample);
-    saved.pending.take(signal::bit());
+    saved.pending.begin();
     let epoch = saved.epoch;
     slot.set_state(State::Parked);
     announce();
@@ -218,7 +218,7 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
             }
             Order::Take => {
                 // SAFETY: as above.
-                unsafe { slot.saved() }.pending.take_rest(signal::bit());
+                unsafe { slot.saved() }.pending.take(signal::bit());
                 slot.give_order(Order::Stay);
             }
             Order::Stay | Order::Go => break,

@@ -62,9 +62,8 @@ pub fn release_alone(tid: i32) {
     }
 }
 
-/// Has parked threads take the signals that have come since they parked: from threads and processes that stopped later. What
-/// comes from now on is lost by a restart.
-pub fn take_late_signals() {
+/// Has parked threads take the signals that are pending for them. What comes from now on is lost by a restart.
+pub fn take_signals() {
     let ours = crate::signal::bit();
     for slot in parked().into_iter().filter(|slot| pending::has_news(slot.tid(), ours)) {
         slot.give_order(Order::Take);

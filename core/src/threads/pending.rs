@@ -1,4 +1,4 @@
-//! Signals that are pending when a thread parks: taken out, kept in its slot, queued again when it goes on.
+//! Signals that are pending while threads are parked: taken out, kept in its slot, queued again when it goes on.
 //!
 //! The kernel shows the contents of its queues to nobody but a tracer, so they are taken by rt_sigtimedwait(2) and put back
 //! by rt_tgsigqueueinfo(2) (the thread's own) and rt_sigqueueinfo(2) (the process's), siginfo unchanged. Codes that only the
@@ -6,8 +6,8 @@
 //! any other goes on. Order between different numbers need not be kept, the kernel always takes the lowest; within a
 //! number it is: what has come while the thread was parked is taken out too and queued behind.
 //!
-//! Runs inside the handler of the checkpoint signal, with all signals blocked: when the thread parks, and once more when
-//! all processes have stopped, since those that stopped later may have signalled those that stopped first.
+//! Runs inside the handler of the checkpoint signal, with all signals blocked, when all threads of all processes have
+//! stopped: before that, one that still runs could look for what another has taken, or signal one that has stopped.
 
 use crate::ids;
 use dmtcp_plugin_api::{proc_files, sys};
@@ -153,16 +153,16 @@ impl Pending {
         true
     }
 
-    /// Takes what is pending for the calling thread, and if it is the first one, for the process; but never `ours`.
-    pub fn take(&mut self, ours: u64) {
+    /// Begins with nothing.
+    pub fn begin(&mut self) {
         self.count = 0;
         self.shared = 0;
         self.more = 0;
-        self.take_rest(ours);
     }
 
-    /// Takes what has come since, beside what was taken before.
-    pub fn take_rest(&mut self, ours: u64) {
+    /// Takes what is pending for the calling thread, and if it is the first one, for the process; but never `ours`. It goes
+    /// behind what was taken before.
+    pub fn take(&mut self, ours: u64) {
         let first = sys::tid() == sys::pid();
         // Nothing at all, most of the time: one system call.
         while pending_set() & !ours != 0 {
@@ -209,7 +209,7 @@ impl Pending {
         if self.count == 0 {
             return;
         }
-        self.take_rest(ours);
+        self.take(ours);
         let (pid, tid) = (sys::pid() as usize, sys::tid() as usize);
         for index in 0..self.count {
             let Some(info) = self.place(index as usize) else { break };
