@@ -1,4 +1,4 @@
-/* Shared memory that is hard to find or hard to carry: no name, no descriptor, holes, seals, a terabyte of nothing. */
+/* Shared memory that is hard to find or hard to carry: no name, no descriptor, holes, seals, terabytes of nothing. */
 #include "steps.h"
 #include <linux/memfd.h>
 #include <semaphore.h>
@@ -10,7 +10,8 @@
 #define MFD_NOEXEC_SEAL 8
 #endif
 enum { SIZE = 1 << 20, WORDS = SIZE / 8 };
-static const size_t HUGE = 1UL << 40;
+/* What only mincore(2) can look through, and what the kernel tells the holes of. */
+static const size_t LARGE = 1UL << 37, HUGE = 1UL << 40;
 
 static volatile long *map(size_t size, int prot, int flags, int fd, off_t offset) {
   void *memory = mmap(NULL, size, prot, MAP_SHARED | flags, fd, offset);
@@ -37,7 +38,7 @@ int main(void) {
   volatile long *lost_a = map(SIZE, RW, 0, lost, 0), *lost_b = map(SIZE / 2, RW, 0, lost, SIZE / 2);
   close(lost);
   volatile long *kept_a = map(SIZE, RW, 0, kept, 0), *kept_b = map(SIZE, PROT_READ, 0, reader, 0);
-  volatile long *huge = map(HUGE, RW, MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+  volatile long *large = map(LARGE, RW, MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
   volatile long *pieces = map(SIZE, RW, MAP_ANONYMOUS, -1, 0), *closed = map(8192, RW, MAP_ANONYMOUS, -1, 0);
   pieces[0] = 1, pieces[WORDS - 1] = 9, closed[3] = 77;
   CHECK(munmap((char *)pieces + SIZE / 4, SIZE / 2) == 0 && mprotect((void *)closed, 8192, PROT_NONE) == 0);
@@ -70,9 +71,9 @@ int main(void) {
     lost_a[WORDS / 2 + 1] = n, kept_a[5] = n, last[1] = n;
     CHECK(lost_b[1] == n && kept_b[5] == n && pread(reader, &value, 8, 40) == 8 && value == n);
     CHECK(mprotect((void *)kept_b, 4096, RW) < 0 && errno == EACCES);
-    CHECK(huge[HUGE / 16] == n - 1 && huge[77] == 0 && pieces[0] == 1 && pieces[WORDS - 1] == 9);
+    CHECK(large[LARGE / 16] == n - 1 && large[77] == 0 && pieces[0] == 1 && pieces[WORDS - 1] == 9);
     CHECK(posix[9] == n - 1);
-    huge[HUGE / 16] = n, posix[9] = n;
+    large[LARGE / 16] = n, posix[9] = n;
     CHECK(mprotect((void *)closed, 8192, PROT_READ) == 0 && closed[3] == 77);
     CHECK(mprotect((void *)closed, 8192, PROT_NONE) == 0);
     CHECK(sem_getvalue(semaphore, &count) == 0 && count == 3 && sem_trywait(semaphore) == 0 && sem_post(semaphore) == 0);

@@ -89,9 +89,10 @@ fn signals() -> Vec<Case> {
     vec![
         Case::flow("stopped_before_and_after", c("standing_still.c"), stands_still).streams(2),
         Case::flow("stopped_twice_and_killed", c("standing_still.c"), stands_still_and_goes_on).streams(2),
-        Case::new("hundreds_of_pending_signals", c("pending.c")).streams(2),
+        Case::new("hundreds_of_pending_signals", c("pending.c")).streams(3),
         Case::new("pending_signals_without_a_first_thread", c("leaderless.c")),
         Case::new("threads_inside_signal_handlers", c("inside_handlers.c")).streams(3),
+        Case::new("handlers_left_by_jumps_and_contexts", c("jumps.c")).streams(3).sampled_as(RunAs::User),
         Case::new("signals_taken_by_waiting", c("signal_users.c")).streams(4),
         Case::new("write_barrier_and_profiler", c("collector.c")).streams(4),
     ]
@@ -120,6 +121,7 @@ fn threads() -> Vec<Case> {
     vec![
         Case::new("a_thousand_threads", thousand).streams(1000).steps(1).limit(300).full_only(),
         Case::new("threads_detached_small_cancelled_and_raw", c("odd_threads.c")).streams(5),
+        Case::new("cancelled_in_every_call_that_waits", c("cancelled.c")).sampled_as(RunAs::User),
         Case::flow("fifty_checkpoints_in_a_storm", c("storm.c"), fifty_checkpoints).streams(6).limit(600).full_only(),
         Case::new("storm_of_threads_memory_and_signals", c("storm.c")).streams(6).sampled_as(RunAs::User),
     ]
