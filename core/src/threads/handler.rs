@@ -93,9 +93,11 @@ unsafe extern "C" fn leave(_frame: u64) -> ! {
 }
 
 /// The slot that our own signal carries; null for anybody else's, and for one of ours that comes after its stop was given
-/// up.
+/// up, or while the thread is on the slot's stack already: whoever unblocks the signal in a thread that blocks it may have
+/// met that thread inside of this handler.
 extern "C" fn identify(info: *const siginfo_t) -> *const Slot {
-    carried_slot(info).filter(|s| s.state() == State::Signalled).map_or(std::ptr::null(), std::ptr::from_ref)
+    let comes_in = |slot: &&Slot| !slot.holds(info as u64) && slot.advance(State::Signalled, State::Entered);
+    carried_slot(info).filter(comes_in).map_or(std::ptr::null(), std::ptr::from_ref)
 }
 
 /// The slot that a signal of ours carries.

@@ -32,6 +32,8 @@ pub enum State {
     Parked = 3,
     /// The thread was let go, but may still be on the slot's stack: the slot is its own until it is gone.
     Leaving = 4,
+    /// The signal has come: the thread is on its way to where it waits.
+    Entered = 5,
 }
 
 /// What one parked thread is to do although the others stay.
@@ -133,7 +135,7 @@ pub struct Slot {
     saved: std::cell::UnsafeCell<Saved>,
 }
 
-// SAFETY: `saved` belongs to the thread until it is `Parked`, then to the checkpoint thread until the release.
+// SAFETY: `saved` belongs to the thread from `Entered` until it is `Parked`, else to the checkpoint thread.
 unsafe impl Sync for Slot {}
 
 /// Offset of [`Slot::stack_top`], for assembly.
@@ -228,6 +230,7 @@ impl Slot {
             2 => State::Again,
             3 => State::Parked,
             4 => State::Leaving,
+            5 => State::Entered,
             _ => State::Free,
         }
     }
@@ -235,6 +238,16 @@ impl Slot {
     /// Moves it on.
     pub fn set_state(&self, state: State) {
         self.state.store(state as u32, Ordering::Release);
+    }
+
+    /// Moves it on if it is still where it is believed to be.
+    pub fn advance(&self, from: State, to: State) -> bool {
+        self.state.compare_exchange(from as u32, to as u32, Ordering::AcqRel, Ordering::Relaxed).is_ok()
+    }
+
+    /// Whether an address is on the stack that the thread waits on.
+    pub fn holds(&self, address: u64) -> bool {
+        (self.address()..self.stack_top).contains(&address)
     }
 
     /// What the parked thread is to do although the others stay.

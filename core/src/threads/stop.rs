@@ -135,6 +135,10 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
             let slot = slot::of(tid).map_err(|e| give_up(format!("no memory for a stack to park on (errno {e})")))?;
             match slot.state() {
                 State::Parked => continue,
+                State::Entered => {
+                    missing = Some(tid);
+                    continue;
+                }
                 State::Signalled => {
                     missing = Some(tid);
                     let at = sent.iter().find(|s| s.0 == tid).map_or(0, |s| s.1);
@@ -144,7 +148,8 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                         unblocked.push(tid);
                         tracer::unblock(tid, ours);
                     }
-                    if now - at < RESEND {
+                    // It may come in at this moment; else the signal that is under way is void.
+                    if now - at < RESEND || !slot.advance(State::Signalled, State::Free) {
                         continue;
                     }
                 }
@@ -160,7 +165,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 // The signal would outlive its handler.
                 continue;
             }
-            // SAFETY: the thread is not parked and has not been signalled with this slot, or its signal was lost: nobody
+            // SAFETY: the thread is not parked and has not been signalled with this slot, or its signal is void: nobody
             // reads the slot until the state says so.
             unsafe {
                 let saved = slot.saved();
@@ -214,9 +219,7 @@ fn forget_the_dead(tasks: &[i32]) {
 fn give_up(reason: String) -> String {
     release();
     for slot in slot::all() {
-        if slot.state() == State::Signalled {
-            slot.set_state(State::Free);
-        }
+        slot.advance(State::Signalled, State::Free);
     }
     reason
 }
