@@ -1,8 +1,9 @@
 //! Ways of restarting, and what may happen around a checkpoint: same image many times, ids taken, damaged images,
 //! directories that cannot be written, checkpoints in quick succession.
 
+use dmtcp_image::read::Image;
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
@@ -238,6 +239,39 @@ fn core_file(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Where a stopped thread was is never in the kernel's vdso, wherever that is after a restart under another kernel: the
+/// next restart puts other code there.
+fn stops_outside_of_the_vdso(s: &mut Scenario) -> Result<()> {
+    const NT_PRSTATUS: u32 = 1;
+    /// Of the program counter in `struct elf_prstatus`.
+    const PC: usize = 112 + 16 * 8;
+    s.set_env("DMTCP_FORBID", "vdso_move");
+    s.launch()?;
+    s.see_steps(1)?;
+    for generation in 0..3 {
+        for _ in 0..5 {
+            s.checkpoint()?;
+            let image = Image::open(&s.image_files()?.remove(0))?;
+            let vdso = image.restore.vdso_start..image.restore.vdso_start + image.restore.vdso_length;
+            ensure!(!vdso.is_empty(), "the image has no vdso");
+            let states: Vec<_> = image.debugger.iter().filter(|note| note.1 == NT_PRSTATUS).collect();
+            ensure!(states.len() == 1, "{} states of one thread", states.len());
+            for state in states {
+                let pc = state.2.get(PC..PC + 8).context("a short state")?.try_into().map(u64::from_le_bytes)?;
+                ensure!(
+                    !vdso.contains(&pc),
+                    "generation {generation}: a thread stands at {pc:#x}, in the vdso {vdso:x?}"
+                );
+            }
+        }
+        s.see_steps(1)?;
+        s.kill()?;
+        s.restart(&Restart::images())?;
+        s.see_steps(1)?;
+    }
+    s.finish(STATUS)
+}
+
 fn core_alone(s: &mut Scenario) -> Result<()> {
     s.launch()?;
     s.see_steps(3)?;
@@ -289,6 +323,8 @@ fn main() -> ExitCode {
         fallback("without_pagemap_scan", "pagemap_scan").sampled_as(RunAs::Root),
         fallback("without_mm_map", "mm_map").sampled_as(RunAs::User),
         fallback("without_mm_exe", "mm_exe").sampled_as(RunAs::User),
+        Case::flow("threads_stop_outside_of_the_vdso", Program::c("clocks.c", &[]), stops_outside_of_the_vdso)
+            .sampled_as(RunAs::User),
         fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
     ])
 }

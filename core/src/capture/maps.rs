@@ -43,6 +43,13 @@ pub fn read() -> Result<Vec<Mapping>, i32> {
     Ok(parse(&text()?))
 }
 
+/// Where the kernel's vdso is, if there is one.
+pub fn vdso() -> Result<Option<(u64, u64)>, i32> {
+    let text = proc_files::read_file(MAPS)?;
+    let mut lines = text.split(|&b| b == b'\n').filter(|line| line.ends_with(b" [vdso]"));
+    Ok(lines.find_map(header).map(|mapping| (mapping.start, mapping.end)))
+}
+
 /// Whether the mappings are still those of this smaps text: same addresses, protection, files.
 pub fn same_layout(smaps: &[u8]) -> Result<bool, String> {
     let fail = |e| format!("{MAPS} cannot be read (errno {e})");

@@ -30,7 +30,7 @@ pub use sink::FileSink;
 static VDSO_START: AtomicU64 = AtomicU64::new(0);
 static VDSO_END: AtomicU64 = AtomicU64::new(0);
 
-/// Notes where the vdso is, so that a signal handler can tell. It is brought back to the same place by a restart.
+/// Notes where the vdso is, so that a signal handler can tell.
 pub fn note_vdso() {
     const PT_LOAD: u32 = 1;
     // SAFETY: getauxval only looks; the vdso is an ELF image that the kernel maps whole, headers first.
@@ -50,6 +50,15 @@ pub fn note_vdso() {
         VDSO_END.store(start + length, Ordering::Release);
         VDSO_START.store(start, Ordering::Release);
     }
+}
+
+/// Notes where it is after a restart. That of another kernel, or one that may not be moved, is not where libc knows it: what
+/// libc knows is ordinary memory now, which leads there.
+pub fn note_vdso_again() -> Result<(), i32> {
+    let (start, end) = maps::vdso()?.unwrap_or_default();
+    VDSO_END.store(end, Ordering::Release);
+    VDSO_START.store(start, Ordering::Release);
+    Ok(())
 }
 
 /// Whether a PC is inside the vdso.

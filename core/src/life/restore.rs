@@ -9,7 +9,7 @@
 use super::context::{self, RESTARTED};
 use super::worker::{NotJoined, Worker, make_buffer};
 use super::{checkpoint, descriptors, exec, exit, pause};
-use crate::capture::{cpu, marks};
+use crate::capture::{self, cpu, marks};
 use crate::signal::{self, KernelAction};
 use crate::{host, interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
@@ -159,6 +159,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     host::event(Event::Placed)?;
     descriptors::separate()?;
     let info = take_handoff()?;
+    capture::note_vdso_again().map_err(|e| format!("the mappings cannot be read (errno {e})"))?;
     pause::at(4);
     marks::put_back();
     interface::hooks::returned();
