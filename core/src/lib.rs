@@ -30,3 +30,6 @@ use dmtcp_plugin_api::arena::Arenas;
 
 #[global_allocator]
 static ARENAS: Arenas = Arenas::new();
+
+#[cfg(not(test))]
+dmtcp_plugin_api::memory_functions!();

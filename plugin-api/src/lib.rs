@@ -26,6 +26,7 @@ pub mod ids;
 pub mod kept;
 mod lazy;
 mod macros;
+mod memory_functions;
 pub mod names;
 pub mod passing;
 pub mod proc_files;

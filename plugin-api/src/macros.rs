@@ -104,6 +104,9 @@ macro_rules! plugin {
         #[global_allocator]
         static ARENAS: $crate::arena::Arenas = $crate::arena::Arenas::new();
 
+        #[cfg(not(test))]
+        $crate::memory_functions!();
+
         /// What the core finds this plugin by.
         #[cfg_attr(not(test), unsafe(no_mangle))]
         #[allow(non_upper_case_globals)]

@@ -1,7 +1,7 @@
 //! A library that stands in front of libc and records which of its functions our libraries call.
 //!
 //! `programs/recorder.c` does the work; here its stubs are made, one for each function that this machine's libc exports
-//! in its default version, but for those that in-process code may call. The stubs know the functions by their offsets in
+//! in its default version. The stubs know the functions by their offsets in
 //! libc: the library fits the libc of this machine and no other.
 
 use anyhow::{Context, Result, ensure};
@@ -9,9 +9,6 @@ use std::fmt::Write as _;
 use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
-
-/// Functions that keep no state and take no lock, which the compiler and std call on their own.
-pub const ALLOWED: [&str; 6] = ["memcpy", "memmove", "memset", "memcmp", "bcmp", "strlen"];
 
 /// A variable of libc that programs do not copy into themselves.
 const ANCHOR: &str = "obstack_alloc_failed_handler";
@@ -39,8 +36,7 @@ fn exports(libc: &str) -> Result<Vec<(String, char, u32)>> {
 /// The stubs and tables that `recorder.c` asks for.
 fn stubs(exports: &[(String, char, u32)]) -> Result<String> {
     let anchor = exports.iter().find(|x| x.0 == ANCHOR).with_context(|| format!("libc has no {ANCHOR}"))?;
-    let functions: Vec<_> =
-        exports.iter().filter(|x| "TWi".contains(x.1) && !ALLOWED.contains(&x.0.as_str())).collect();
+    let functions: Vec<_> = exports.iter().filter(|x| "TWi".contains(x.1)).collect();
     ensure!(functions.len() > 1000, "libc exports only {} functions", functions.len());
     ensure!(functions.len() < 4096, "libc exports {} functions: make ROOM in recorder.c larger", functions.len());
     let (mut text, mut offsets, mut names) = (String::new(), String::new(), String::new());

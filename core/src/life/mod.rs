@@ -88,15 +88,8 @@ fn constructor() {
 
 /// What this process is that cannot be checkpointed.
 fn obstacle() -> Option<&'static str> {
-    if config::variable("LD_PRELOAD").is_some_and(|list| list.contains("/vgpreload_core")) {
-        return Some(
-            "this program runs under valgrind, which simulates a processor and cannot be checkpointed: run it without one of the two",
-        );
-    }
-    // SAFETY: looks up a constant name.
-    let sanitized = unsafe { !pass_dlsym(std::ptr::null_mut(), c"__tsan_init".as_ptr()).is_null() };
-    sanitized.then_some(
-        "this program is built with ThreadSanitizer, which cannot be restarted: build it without -fsanitize=thread",
+    config::variable("LD_PRELOAD").is_some_and(|list| list.contains("/vgpreload_core")).then_some(
+        "this program runs under valgrind, which simulates a processor and cannot be checkpointed: run it without one of the two",
     )
 }
 
