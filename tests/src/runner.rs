@@ -5,7 +5,8 @@
 //!
 //! Environment: `DMTCP_TEST_BIN` names the directory of the programs under test, `DMTCP_TEST_KEEP` keeps the
 //! directories of cases that passed, `DMTCP_TEST_NATIVE` runs the programs without the tool (only cases that follow
-//! the common flow), `DMTCP_TEST_PATIENCE` stretches all limits.
+//! the common flow), `DMTCP_TEST_PATIENCE` stretches all limits. `DMTCP_TEST_IDS` is what `DMTCP_PID_RESTORE` is for all
+//! cases, `DMTCP_TEST_FORBID` what `DMTCP_FORBID` is.
 
 use crate::case::Case;
 use crate::identity::RunAs;

@@ -203,6 +203,10 @@ impl Scenario {
         if let Some(mode) = env::var_os("DMTCP_TEST_IDS") {
             command.env("DMTCP_PID_RESTORE", mode);
         }
+        // So is what the kernel may be asked for.
+        if let Some(features) = env::var_os("DMTCP_TEST_FORBID") {
+            command.env("DMTCP_FORBID", features);
+        }
         command.envs(self.program.environment().iter().map(|(n, v)| (n, v)));
         command.envs(self.environment.iter().map(|(n, v)| (n, v)));
         self.run_as.apply(&mut command);

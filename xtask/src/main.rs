@@ -3,8 +3,10 @@
 //! Each task builds what it needs first. All of them print what they do and end with one plain line; the exit status
 //! says the same.
 
+mod chroot;
 mod counting;
 mod demo;
+mod distro;
 mod install;
 mod oldest_libc;
 mod other_kernel;
@@ -32,6 +34,12 @@ enum Task {
         /// Run every test, not the sample
         #[arg(long)]
         full: bool,
+        /// Under the libc and with the programs of this release of Debian: bullseye, trixie, sid, ...
+        #[arg(long, value_name = "SUITE")]
+        distro: Option<String>,
+        /// Without these features of the kernel (see DMTCP_FORBID): the ways around them must do
+        #[arg(long, value_name = "FEATURE,...", value_delimiter = ',', value_parser = dmtcp_protocol::env::FEATURES)]
+        forbid: Vec<String>,
         /// Only tests whose name contains this
         filter: Option<String>,
     },
@@ -68,7 +76,7 @@ enum Task {
 fn main() -> ExitCode {
     let outcome = match Arguments::parse().task {
         Task::Demo => demo::run(),
-        Task::Test { full, filter } => suite::test(full, filter.as_deref()),
+        Task::Test { full, distro, forbid, filter } => suite::test(&suite::Choice { full, distro, forbid, filter }),
         Task::Bench { arguments } => suite::bench(&arguments),
         Task::Install { prefix, from } => install::run(&prefix, from.as_deref()),
         Task::OldestLibc => oldest_libc::run(),

@@ -5,7 +5,7 @@ use anyhow::{Result, ensure};
 use std::path::Path;
 
 /// A file whose presence shows that a package is installed, and the package.
-type Need = (&'static str, &'static str);
+pub type Need = (&'static str, &'static str);
 
 /// What the demo needs.
 pub const DEMO: &[Need] = &[("/usr/bin/python3", "python3"), ("/usr/bin/cc", "gcc")];
@@ -65,8 +65,29 @@ pub const FULL: &[Need] = &[
     ("/usr/bin/valgrind", "valgrind"),
 ];
 
-/// What the check against the oldest libc needs.
-pub const OLDEST_LIBC: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/bin/readelf", "binutils")];
+/// What another release of Debian in a directory needs of this machine.
+pub const CHROOT: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/bin/readelf", "binutils")];
+
+/// What the tests need in another release of Debian.
+pub const DISTRO: &[Need] = &[
+    ("/usr/bin/python3", "python3"),
+    ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"),
+    ("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3", "libopenblas0-pthread"),
+    ("/usr/bin/perl", "perl"),
+    ("/usr/bin/ruby", "ruby"),
+    ("/usr/bin/php", "php-cli"),
+    ("/usr/bin/lua5.4", "lua5.4"),
+    ("/usr/bin/tclsh", "tcl"),
+    ("/usr/bin/javac", "default-jdk-headless"),
+    ("/usr/bin/guile", "guile-3.0"),
+    ("/usr/bin/sbcl", "sbcl"),
+    ("/usr/bin/ocamlopt", "ocaml"),
+    ("/usr/lib/x86_64-linux-gnu/libjemalloc.so.2", "libjemalloc2"),
+    ("/usr/lib/x86_64-linux-gnu/libtcmalloc.so.4", "libgoogle-perftools4"),
+    ("/usr/bin/gawk", "gawk"),
+    ("/usr/bin/gdb", "gdb"),
+    ("/usr/bin/ps", "procps"),
+];
 
 /// What a virtual machine with another kernel needs.
 pub const OTHER_KERNEL: &[Need] = &[
@@ -79,9 +100,15 @@ pub const OTHER_KERNEL: &[Need] = &[
     ("/sbin/modprobe", "kmod"),
 ];
 
+/// The packages whose files are not there, below a root. A link counts as there: it may lead to another place of that root.
+pub fn missing(root: &Path, needs: &[Need]) -> Vec<&'static str> {
+    let there = |file: &str| root.join(file.trim_start_matches('/')).symlink_metadata().is_ok();
+    needs.iter().filter(|(file, _)| !there(file)).map(|x| x.1).collect()
+}
+
 /// Install what is missing of `needs`.
 pub fn ensure_installed(needs: &[Need]) -> Result<()> {
-    let missing: Vec<&str> = needs.iter().filter(|(file, _)| !Path::new(file).exists()).map(|x| x.1).collect();
+    let missing = missing(Path::new("/"), needs);
     if missing.is_empty() {
         return Ok(());
     }
@@ -95,7 +122,7 @@ pub fn ensure_installed(needs: &[Need]) -> Result<()> {
     let mut install = command("apt-get");
     install.env("DEBIAN_FRONTEND", "noninteractive");
     run(install.args(["install", "-y", "-qq", "--no-install-recommends"]).args(&missing))?;
-    let still: Vec<&str> = needs.iter().filter(|(file, _)| !Path::new(file).exists()).map(|x| x.0).collect();
-    ensure!(still.is_empty(), "apt-get has installed everything, yet there is no {}", still.join(", "));
+    let still = self::missing(Path::new("/"), needs);
+    ensure!(still.is_empty(), "apt-get has installed everything, yet the files of {} are not there", still.join(", "));
     Ok(())
 }

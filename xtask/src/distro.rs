@@ -1,0 +1,58 @@
+//! `cargo xtask test --distro SUITE`: the tests under the libc, compiler and interpreters of another Debian.
+//!
+//! What is tested, and the tests themselves, are built once, against the oldest libc, and run as they are under every
+//! other. The programs under test are compiled where they run.
+
+use crate::chroot::{BUILT, Chroot, Shared};
+use crate::oldest_libc;
+use crate::packages;
+use crate::suite::{FORBID, SUITES};
+use crate::workspace;
+use anyhow::{Context, Result, ensure};
+use std::fs;
+
+/// Where the names of the tests' executables go.
+const LIST: &str = "/opt/target/tests.json";
+
+/// Run the tests in a chroot of this suite.
+pub fn test(distro: &str, arguments: &[String], forbidden: &str) -> Result<()> {
+    let oldest = Chroot::of(oldest_libc::SUITE)?;
+    println!("Building against the libc of {} ...", oldest_libc::SUITE);
+    oldest_libc::build(&oldest, "build --workspace --exclude dmtcp-tests --exclude dmtcp-benches --exclude xtask")?;
+    let list = format!("test -p dmtcp-tests --no-run --message-format=json >{LIST}");
+    oldest_libc::build(&oldest, &list)?;
+    let executables = executables(&fs::read_to_string(oldest.path(LIST))?)?;
+    let chroot = Chroot::of(distro)?;
+    chroot.install(packages::DISTRO)?;
+    let rust = oldest_libc::rust()?;
+    let mut shared = vec![Shared::same(&rust), Shared::same(workspace::root())];
+    if distro != oldest_libc::SUITE {
+        let release = format!("{BUILT}/release");
+        shared.push(Shared::at(&oldest.path(&release), &release));
+    }
+    println!("Launch, checkpoint, SIGKILL and restart of programs of {distro} ...");
+    let quoted: String = arguments.iter().map(|x| format!(" '{}'", x.replace('\'', "'\\''"))).collect();
+    let script = format!(
+        "export PATH='{}/bin':/usr/local/bin:/usr/bin:/bin DMTCP_TEST_BIN={BUILT}/release {FORBID}='{forbidden}'
+         failed=
+         for test in {}; do $test{quoted} || failed=\"$failed $test\"; done
+         [ -z \"$failed\" ] || {{ echo \"Failures in:$failed\"; exit 1; }}",
+        rust.display(),
+        executables.join(" "),
+    );
+    chroot.run(&shared, &script).context("some tests failed; their reports are above")
+}
+
+/// The executables of our suites, from what cargo says it has built.
+fn executables(said: &str) -> Result<Vec<String>> {
+    let mut found = Vec::new();
+    for line in said.lines() {
+        let message: serde_json::Value = serde_json::from_str(line).with_context(|| format!("cargo says {line:?}"))?;
+        let name = message["target"]["name"].as_str().unwrap_or_default();
+        if let Some(executable) = message["executable"].as_str().filter(|_| SUITES.contains(&name)) {
+            found.push(executable.to_owned());
+        }
+    }
+    ensure!(found.len() == SUITES.len(), "cargo has built only {found:?} of {SUITES:?}");
+    Ok(found)
+}
