@@ -67,7 +67,7 @@ static void *blocked(void *arg) {
   case SUSPEND: CHECK(sigsuspend(&set) == -2); break;
   case BUSY:
     OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL));
-    for (volatile long i = 0;; i++) {}
+    for (;;) __asm__ volatile("" ::: "memory");
   }
   FAIL("call %ld has returned", (long)arg);
 }

@@ -57,6 +57,10 @@ static const struct timespec second = {1, 0};
 #define ONE_EVENT struct epoll_event e
 #define NO_TIME CHECK(errno == ETIMEDOUT)
 
+#if !__GLIBC_PREREQ(2, 35)
+#define epoll_pwait2(epoll, events, count, limit, mask) epoll_pwait(epoll, events, count, 1000, mask)
+#endif
+
 LIMITED(in_poll, struct pollfd p = {empty[0], POLLIN, 0}; CHECK(poll(&p, 1, 1000) == 0);)
 LIMITED(in_ppoll, struct pollfd p = {empty[0], POLLIN, 0}; sigset_t s; sigfillset(&s); CHECK(ppoll(&p, 1, &second, &s) == 0);)
 LIMITED(in_select, struct timeval t = {1, 0}; fd_set s; FD_ZERO(&s); FD_SET(empty[0], &s);

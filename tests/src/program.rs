@@ -42,7 +42,8 @@ impl Program {
 
     /// A C program with further compiler flags.
     pub fn c(source: &str, flags: &[&str]) -> Program {
-        let base = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Werror", "-pthread"];
+        // Timers and the loader are libraries of their own before glibc 2.34.
+        let base = ["gcc", "-std=gnu11", "-g", "-O1", "-Wall", "-Werror", "-pthread", "-lrt", "-ldl"];
         Program::new(source, Kind::Compiled(words(&base, flags))).needs("/usr/bin/gcc", "gcc")
     }
 
