@@ -331,11 +331,15 @@ pub fn resident(address: u64, length: u64, into: &mut [u8]) -> Result<()> {
 
 /// Whether there is a readable byte at an address of this process; never faults.
 pub fn can_read(address: u64) -> bool {
-    let mut byte = 0u8;
-    let local = libc::iovec { iov_base: (&raw mut byte).cast(), iov_len: 1 };
-    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: 1 };
-    // SAFETY: one byte is written to `byte`; a bad remote address gives EFAULT.
-    done(unsafe { syscall!(Sysno::process_vm_readv, tid(), &raw const local, 1, &raw const remote, 1, 0) }) == Ok(1)
+    copy_from(address, &mut [0]) == Ok(1)
+}
+
+/// Copies memory of this process that may not be there; never faults.
+pub fn copy_from(address: u64, into: &mut [u8]) -> Result<usize> {
+    let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
+    let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: into.len() };
+    // SAFETY: `into` has room for what is copied; a bad remote address gives EFAULT.
+    done(unsafe { syscall!(Sysno::process_vm_readv, tid(), &raw const local, 1, &raw const remote, 1, 0) })
 }
 
 /// gettid.

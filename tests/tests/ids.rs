@@ -63,6 +63,9 @@ fn main() -> ExitCode {
     runner::main(vec![
         Case::flow("ids_of_process_and_threads", c("ids.c"), both_ways_in_turn).streams(5),
         Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
+        Case::flow("mutexes_that_the_kernel_reads", c("kernel_mutexes.c"), both_ways_in_turn)
+            .streams(3)
+            .sampled_as(RunAs::User),
         Case::flow("signals", c("signals.c"), both_ways_in_turn).sampled_as(RunAs::Root),
         Case::flow("timers", c("posix_timers.c"), both_ways_in_turn).full_only(),
         Case::flow("tree_with_sessions_and_groups", family("tree"), both_ways_in_turn).streams(7),

@@ -9,6 +9,7 @@
 //! | [`table`] | the table that all processes share: since when, who notes what, how it outlives an exec |
 //! | [`tcb`] | the word in which libc keeps a thread's id: it holds the virtual one |
 //! | [`own`] | who am I; signals, groups, sessions, terminals, descriptors' owners, scheduling |
+//! | [`mutexes`] | robust mutexes and those that change priorities: the kernel reads ids in them |
 //! | [`threads`] | libc's functions that read another thread's word; new threads |
 //! | [`children`] | fork, vfork, spawn and all that waits |
 //! | [`outside`] | children that are not restarted |
@@ -32,6 +33,7 @@ mod call;
 mod children;
 mod clocks;
 mod family;
+mod mutexes;
 mod outside;
 mod own;
 mod paths;
@@ -57,7 +59,7 @@ plugin! {
     requires: [],
     wrappers: [
         own::WRAPPERS, children::WRAPPERS, children::VFORK_WRAPPERS, threads::WRAPPERS, clocks::WRAPPERS, call::WRAPPERS,
-        paths::WRAPPERS, signals::WRAPPERS,
+        paths::WRAPPERS, signals::WRAPPERS, mutexes::WRAPPERS,
     ],
     init: init,
 }
@@ -76,13 +78,15 @@ hook!(Placed, table::take_up);
 hook!(Restart, priority: 1, table::note_tasks);
 hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
+hook!(Restart, mutexes::move_ids);
 
 fn describe(core: Core) {
     let mut ids = match look(|ended| outside::look(core, ended)) {
         Ok(ids) => ids,
         Err(sentence) => return core.fail(&sentence),
     };
-    table::note_children(family::children().unwrap_or_default());
+    let tasks = proc_files::numbers_in("/proc/thread-self/..").unwrap_or_default();
+    table::note_family(&family::children().unwrap_or_default(), &tasks);
     let object = core.new_object();
     match table::claim(core, object) {
         Ok(()) => ids.table = object,

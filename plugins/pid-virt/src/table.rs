@@ -30,6 +30,8 @@ const PAGE: u64 = 4096;
 pub static RESTARTS: AtomicU32 = AtomicU32::new(0);
 /// The children of the last checkpoint: real id, virtual id. Where nothing was translated there are none.
 static FORMER: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
+/// The tasks of the last checkpoint: real id, virtual id. Only those that had two.
+static FORMER_TASKS: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
 /// Environment variable with the table's name.
 const VARIABLE: &[u8] = b"DMTCP_IDS=";
 
@@ -53,20 +55,56 @@ pub fn restarts() -> u32 {
     RESTARTS.load(Ordering::Acquire)
 }
 
-/// The virtual id of a child whose real id was this at the last checkpoint.
-pub fn former_child(real: i32) -> i32 {
-    // SAFETY: never freed: a thread that reads it may be stopped for as long as it lives.
-    let children = unsafe { FORMER.load(Ordering::Acquire).as_ref() };
-    children.and_then(|list| list.iter().find(|[r, _]| *r == real)).map_or(real, |[_, id]| *id)
+/// A list for hooks and wrappers; never freed: a thread that reads one may be stopped for as long as it lives.
+fn noted(list: &AtomicPtr<Vec<[i32; 2]>>) -> &'static [[i32; 2]] {
+    // SAFETY: as above.
+    unsafe { list.load(Ordering::Acquire).as_ref() }.map_or(&[], Vec::as_slice)
 }
 
-/// At PRECHECKPOINT: notes the children as they are now.
-pub fn note_children(children: Vec<i32>) {
-    let list = current().map(|table| {
-        let pairs = children.into_iter().map(|real| [real, table.known(real).unwrap_or(real)]);
+fn note(list: &AtomicPtr<Vec<[i32; 2]>>, reals: &[i32]) {
+    let pairs = current().map(|table| {
+        let pairs = reals.iter().map(|real| [*real, table.known(*real).unwrap_or(*real)]);
         Box::leak(Box::new(pairs.filter(|[real, id]| real != id).collect()))
     });
-    FORMER.store(list.map_or(std::ptr::null_mut(), std::ptr::from_mut), Ordering::Release);
+    list.store(pairs.map_or(std::ptr::null_mut(), std::ptr::from_mut), Ordering::Release);
+}
+
+/// The virtual id of a child whose real id was this at the last checkpoint.
+pub fn former_child(real: i32) -> i32 {
+    noted(&FORMER).iter().find(|[r, _]| *r == real).map_or(real, |[_, id]| *id)
+}
+
+/// At PRECHECKPOINT: notes the children and the own tasks as they are now.
+pub fn note_family(children: &[i32], tasks: &[i32]) {
+    note(&FORMER, children);
+    note(&FORMER_TASKS, tasks);
+}
+
+/// At RESTART: the tasks of the process by their virtual ids, with the real ids that they had and those that they have.
+pub struct Moved(Vec<[i32; 3]>);
+
+impl Moved {
+    /// All that there are.
+    pub fn of(core: Core) -> Self {
+        let former = noted(&FORMER_TASKS);
+        let real = |id: i32| former.iter().find(|[_, of]| *of == id).map_or(id, |[real, _]| *real);
+        Self(core.tasks().into_iter().map(|[id, now]| [id, real(id), now]).collect())
+    }
+
+    /// Whether all have what they had.
+    pub fn is_nobody(&self) -> bool {
+        self.0.iter().all(|[_, former, now]| former == now)
+    }
+
+    /// The real ids, of before and of now, of the task with a virtual one.
+    pub fn task(&self, id: i32) -> Option<[i32; 2]> {
+        self.0.iter().find(|[of, ..]| *of == id).map(|[_, former, now]| [*former, *now])
+    }
+
+    /// The real id of now behind that of before.
+    pub fn real(&self, former: i32) -> Option<i32> {
+        self.0.iter().find(|[_, of, _]| *of == former).map(|[.., now]| *now)
+    }
 }
 
 /// At the start of a program: its process may be known by another id than its own.

@@ -31,7 +31,11 @@ fn look(thread: pthread_t) -> Option<(Table, i32, i32)> {
     if id <= 0 {
         return None;
     }
-    Some((table, id, task(table, id)?))
+    // While a thread works on a mutex in which the kernel has a say, its real id is there.
+    match task(table, id) {
+        Some(real) => Some((table, id, real)),
+        None => Some((table, table.known(id)?, id)),
+    }
 }
 
 fn call(number: libc::c_long, args: [usize; 4]) -> c_int {
