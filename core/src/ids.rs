@@ -20,3 +20,9 @@ pub fn to_virtual(real: i32) -> i32 {
 pub fn to_real(id: i32) -> i32 {
     translator().map_or(id, |t| (t.to_real)(id))
 }
+
+/// Whether a thread waits again by itself when its wait for a child, by an id of before the restart, fails.
+pub fn waits_again(thread: i32, child: i32) -> bool {
+    const APPENDED: usize = std::mem::offset_of!(Translator, waits_again) + size_of::<usize>();
+    translator().filter(|t| t.size >= APPENDED).is_some_and(|t| (t.waits_again)(thread, child) != 0)
+}

@@ -184,6 +184,9 @@ pub struct Translator {
     pub to_virtual: extern "C" fn(i32) -> i32,
     /// The real id behind a virtual one; 0: nobody is known by it.
     pub to_real: extern "C" fn(i32) -> i32,
+    /// After a restart: whether a thread that waits for a child with a real id of before, both by their virtual ids, finds
+    /// out by itself that its call has failed, and then waits again. 0: its call must get the id of now.
+    pub waits_again: extern "C" fn(i32, i32) -> i32,
 }
 
 fn translator(core: Core) -> Option<&'static Translator> {

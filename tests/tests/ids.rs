@@ -62,6 +62,7 @@ fn main() -> ExitCode {
     let family = |kind| Program::c("families.c", &[]).args(&[kind]);
     runner::main(vec![
         Case::flow("ids_of_process_and_threads", c("ids.c"), both_ways_in_turn).streams(5),
+        Case::flow("files_and_lists_of_proc", c("own_proc.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_that_the_kernel_reads", c("kernel_mutexes.c"), both_ways_in_turn)
             .streams(3)

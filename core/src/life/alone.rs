@@ -9,7 +9,7 @@
 //! dmtcp_restart.
 
 use super::worker::{Worker, host_name, program};
-use crate::{config, interface, log};
+use crate::{config, ids, interface, log};
 use dmtcp_plugin_api::sys;
 use dmtcp_protocol::manifest::{self, Image, Manifest};
 use dmtcp_protocol::message::{FromCoordinator, Written};
@@ -79,7 +79,7 @@ pub fn commit(worker: &Worker, written: &Written) -> Result<(), String> {
             path: written.path.clone(),
             public_path: written.public_path.clone(),
             program: program(),
-            virtual_pid: sys::pid(),
+            virtual_pid: ids::to_virtual(sys::pid()),
             host: host_name(),
             bytes: sys::stat(written.path.as_bytes()).map_or(written.bytes, |s| s.st_blocks as u64 * 512),
         }],

@@ -8,6 +8,9 @@ use super::slot::{Saved, Slot};
 use crate::ids;
 use libc::{REG_RDI, REG_RSI, ucontext_t};
 
+/// No process ever has this id.
+const NOBODY: i32 = i32::MAX;
+
 /// Where a register holds the id that the thread waits for, if it is in such a call.
 fn register(saved: &Saved) -> Option<i32> {
     // SAFETY: the thread is parked; its frame stays where it is until it is let go.
@@ -54,7 +57,8 @@ pub fn renew(slot: &Slot) {
         let value = &mut frame.uc_mcontext.gregs[register as usize];
         let real = translate(saved.carries, ids::to_real);
         if *value as i32 != real {
-            *value = i64::from(real);
+            let again = saved.carries > 0 && ids::waits_again(slot.known(), saved.carries);
+            *value = i64::from(if again { NOBODY } else { real });
         }
     }
     saved.pending.renew_senders();

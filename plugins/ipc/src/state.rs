@@ -116,7 +116,7 @@ impl Shared {
 /// A descriptor number of a process.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 pub struct Holder {
-    /// The process.
+    /// The process, by the id that its image has.
     pub pid: i32,
     /// Its number.
     pub number: i32,

@@ -4,7 +4,7 @@
 //! posix_spawn) is noted by the parent. What has been waited for is nobody any more.
 
 use crate::table;
-use crate::translate::{fail, made, real, target};
+use crate::translate::{fail, made, real, settled, target};
 use dmtcp_plugin_api::abi::Wrapper;
 use dmtcp_plugin_api::ids::Table;
 use libc::{c_char, c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
@@ -13,8 +13,13 @@ use std::sync::atomic::AtomicUsize;
 type Argv = *const *const c_char;
 
 /// Waits for a child by a call that takes and gives real ids. Translation may begin while it waits.
-fn wait_for(pid: pid_t, status: *mut c_int, call: impl FnOnce(pid_t, *mut c_int) -> pid_t) -> pid_t {
-    let pid = match table::current() {
+fn wait_for(pid: pid_t, status: *mut c_int, call: impl Fn(pid_t, *mut c_int) -> pid_t) -> pid_t {
+    settled(libc::ECHILD, || wait_once(pid, status, &call))
+}
+
+#[inline(always)]
+fn wait_once(pid: pid_t, status: *mut c_int, call: impl Fn(pid_t, *mut c_int) -> pid_t) -> pid_t {
+    let asked = match table::current() {
         None => pid,
         Some(table) => match target(table, pid) {
             Some(real) => real,
@@ -24,22 +29,24 @@ fn wait_for(pid: pid_t, status: *mut c_int, call: impl FnOnce(pid_t, *mut c_int)
     let restarts = table::restarts();
     let mut own = 0;
     let place = if status.is_null() { &raw mut own } else { status };
-    let child = call(pid, place);
+    let child = call(asked, place);
     match table::current() {
         Some(table) if child > 0 => {
             // SAFETY: the kernel has just written the status of a child.
             let status = unsafe { *place };
-            gone(table, child, libc::WIFEXITED(status) || libc::WIFSIGNALED(status), restarts)
+            gone(table, pid, child, libc::WIFEXITED(status) || libc::WIFSIGNALED(status), restarts)
         }
         _ => child,
     }
 }
 
-/// The virtual id of a child that was waited for, by a call that began when there had been so many restarts.
-fn gone(table: Table, child: pid_t, ended: bool, restarts: u32) -> pid_t {
+/// The virtual id of a child that was waited for, by a call that asked for it, or for no one in particular, and that began
+/// when there had been so many restarts.
+fn gone(table: Table, asked: pid_t, child: pid_t, ended: bool, restarts: u32) -> pid_t {
     let id = match table.known(child) {
+        // The kernel may have said what it said before a restart, and somebody else have that id now.
+        _ if asked > 0 => asked,
         Some(id) => id,
-        // It may have come from the kernel before the restart.
         None if table::restarts() != restarts => table::former_child(child),
         None => table.add(child),
     };
@@ -144,9 +151,21 @@ pub fn wait_by_id(
     id: id_t,
     info: *mut siginfo_t,
     options: c_int,
-    call: impl FnOnce(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int,
+    call: impl Fn(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int,
+) -> c_int {
+    settled(libc::ECHILD, || wait_by_id_once(kind, id, info, options, &call))
+}
+
+#[inline(always)]
+fn wait_by_id_once(
+    kind: idtype_t,
+    id: id_t,
+    info: *mut siginfo_t,
+    options: c_int,
+    call: impl Fn(idtype_t, id_t, *mut siginfo_t, c_int) -> c_int,
 ) -> c_int {
     let by_number = kind == libc::P_PID || kind == libc::P_PGID;
+    let asked = if kind == libc::P_PID { id as pid_t } else { 0 };
     let id = match table::current().filter(|_| by_number) {
         None => id,
         Some(table) => match real(table, id as i32) {
@@ -168,7 +187,7 @@ pub fn wait_by_id(
             let (code, child) = (*words.add(2), words.add(4));
             let ended = matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
             if *child > 0 {
-                *child = gone(table, *child, ended && options & libc::WNOWAIT == 0, restarts);
+                *child = gone(table, asked, *child, ended && options & libc::WNOWAIT == 0, restarts);
             }
         }
     }

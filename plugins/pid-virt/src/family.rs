@@ -49,19 +49,22 @@ fn look(kind: libc::idtype_t, pid: i32) -> Option<(i32, i32)> {
     (child > 0).then_some((child, status))
 }
 
-/// The children of the calling process.
-pub fn children() -> Result<Vec<i32>, i32> {
-    let mut children = Vec::new();
-    for task in proc_files::numbers_in("/proc/thread-self/..")? {
-        children.extend(children_of(task));
-    }
-    Ok(children)
+/// The children of a task of the calling process, oldest first.
+pub fn children_of(task: i32) -> Vec<i32> {
+    // A task may end meanwhile; its children are another's then.
+    let text = proc_files::read_file(&format!("/proc/thread-self/../{task}/children")).unwrap_or_default();
+    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|word| word.parse().ok()).collect()
 }
 
-/// The children that a task of the calling process has made. A task may end meanwhile; its children are another's then.
-pub fn children_of(task: i32) -> Vec<i32> {
-    let text = proc_files::read_file(&format!("/proc/thread-self/../{task}/children")).unwrap_or_default();
-    String::from_utf8_lossy(&text).split_ascii_whitespace().filter_map(|w| w.parse().ok()).collect()
+/// The children of the calling process.
+pub fn children() -> Result<Vec<i32>, i32> {
+    Ok(proc_files::numbers_in("/proc/thread-self/..")?.into_iter().flat_map(children_of).collect())
+}
+
+/// The tasks of the calling process that have children, and the youngest child of each.
+pub fn youngest() -> Vec<[i32; 2]> {
+    let tasks = proc_files::numbers_in("/proc/thread-self/..").unwrap_or_default();
+    tasks.into_iter().filter_map(|task| Some([task, *children_of(task).last()?])).collect()
 }
 
 /// The ended children of the calling process, oldest first.

@@ -13,14 +13,15 @@
 //! | [`threads`] | libc's functions that read another thread's word; new threads |
 //! | [`children`] | fork, vfork, spawn and all that waits |
 //! | [`outside`] | children that are not restarted |
+//! | [`commands`] | system(3) |
 //! | [`clocks`] | clocks of processor time and timers on them |
 //! | [`call`] | syscall(3) |
 //! | [`paths`] | names in /proc that hold an id |
+//! | [`proc_text`], [`listing`] | what stands in files of /proc, and what is listed there |
 //! | [`signals`] | senders of signals |
 //!
 //! An id that names nobody of the computation gives ESRCH, never a stranger: who else lives here cannot be told from who
-//! was remembered. What is not seen are system calls that a program makes past libc, and what it reads about itself in
-//! /proc; `docs/limitations.md` lists it.
+//! was remembered. What is not seen are system calls that a program makes past libc; `docs/limitations.md` lists what else.
 
 #![cfg_attr(
     test,
@@ -32,11 +33,14 @@ mod both_halves;
 mod call;
 mod children;
 mod clocks;
+mod commands;
 mod family;
+mod listing;
 mod mutexes;
 mod outside;
 mod own;
 mod paths;
+mod proc_text;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
 mod restart;
 mod signals;
@@ -60,6 +64,7 @@ plugin! {
     wrappers: [
         own::WRAPPERS, children::WRAPPERS, children::VFORK_WRAPPERS, threads::WRAPPERS, clocks::WRAPPERS, call::WRAPPERS,
         paths::WRAPPERS, signals::WRAPPERS, mutexes::WRAPPERS,
+        commands::WRAPPERS, listing::WRAPPERS,
     ],
     init: init,
 }
@@ -72,9 +77,13 @@ fn init(core: Core) -> bool {
 
 hook!(Init, signals::note_checkpoint_signal);
 hook!(AtforkChild, table::note_child);
+hook!(AtforkChild, commands::forget);
 hook!(PreCheckpoint, describe);
 hook!(Resume, table::give_back);
-hook!(Placed, table::take_up);
+hook!(Placed, |core| {
+    table::take_up(core);
+    proc_text::show_in_open_files();
+});
 hook!(Restart, priority: 1, table::note_tasks);
 hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
@@ -87,6 +96,7 @@ fn describe(core: Core) {
     };
     let tasks = proc_files::numbers_in("/proc/thread-self/..").unwrap_or_default();
     table::note_family(&family::children().unwrap_or_default(), &tasks);
+    table::note_youngest(&family::youngest());
     let object = core.new_object();
     match table::claim(core, object) {
         Ok(()) => ids.table = object,

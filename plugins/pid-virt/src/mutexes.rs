@@ -149,9 +149,7 @@ impl Swapped {
 }
 
 fn take_place(address: usize, id: i32) -> Option<&'static Inside> {
-    let take = |inside: &&Inside| {
-        inside.word.compare_exchange(0, address, Ordering::AcqRel, Ordering::Acquire).is_ok()
-    };
+    let take = |inside: &&Inside| inside.word.compare_exchange(0, address, Ordering::AcqRel, Ordering::Acquire).is_ok();
     let inside = INSIDE.iter().find(take)?;
     inside.id.store(id, Ordering::Release);
     Some(inside)

@@ -1,7 +1,7 @@
 //! Who a process is, and the calls that name processes, groups and sessions: signals, groups, terminals.
 
 use crate::table;
-use crate::translate::{answer, fail, made, real, showing, shown, target, task, with_task};
+use crate::translate::{fail, made, real, settled, showing, shown, target, task, with_task};
 use dmtcp_plugin_api::sys;
 use libc::{c_int, c_ulong, c_void, pid_t, sigval};
 
@@ -58,22 +58,24 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn tcsetpgrp(number: c_int, group: pid_t) -> c_int { with_task(group, |group| next(number, group)) }
     /// Real ids; an id that names nobody reaches nobody.
     fn kill(pid: pid_t, signal: c_int) -> c_int {
-        match table::current().map(|table| target(table, pid)) {
+        settled(libc::ESRCH, || match table::current().map(|table| target(table, pid)) {
             None => next(pid, signal),
             Some(None) => fail(libc::ESRCH),
             Some(Some(pid)) => next(pid, signal),
-        }
+        })
     }
     /// Real ids.
     fn killpg(group: pid_t, signal: c_int) -> c_int { with_task(group, |group| next(group, signal)) }
     /// Real ids.
     fn tgkill(process: pid_t, thread: pid_t, signal: c_int) -> c_int {
-        let Some(table) = table::current() else { return next(process, thread, signal) };
-        match (table.real(process), task(table, thread)) {
-            (Some(process), Some(thread)) => next(process, thread, signal),
-            _ if process <= 0 || thread <= 0 => next(process, thread, signal),
-            _ => fail(libc::ESRCH),
-        }
+        settled(libc::ESRCH, || {
+            let Some(table) = table::current() else { return next(process, thread, signal) };
+            match (table.real(process), task(table, thread)) {
+                (Some(process), Some(thread)) => next(process, thread, signal),
+                _ if process <= 0 || thread <= 0 => next(process, thread, signal),
+                _ => fail(libc::ESRCH),
+            }
+        })
     }
     /// The real id.
     fn sigqueue(pid: pid_t, signal: c_int, value: sigval) -> c_int { with_task(pid, |pid| next(pid, signal, value)) }
@@ -143,19 +145,13 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn process_vm_readv(
         pid: pid_t, local: *const libc::iovec, locals: c_ulong, remote: *const libc::iovec, remotes: c_ulong, flags: c_ulong,
     ) -> isize {
-        match table::current().map(|table| task(table, pid)) {
-            Some(None) => answer(Err(libc::ESRCH)),
-            found => next(found.flatten().unwrap_or(pid), local, locals, remote, remotes, flags),
-        }
+        with_task(pid, |pid| next(pid, local, locals, remote, remotes, flags) as i64) as isize
     }
     /// The real id.
     fn process_vm_writev(
         pid: pid_t, local: *const libc::iovec, locals: c_ulong, remote: *const libc::iovec, remotes: c_ulong, flags: c_ulong,
     ) -> isize {
-        match table::current().map(|table| task(table, pid)) {
-            Some(None) => answer(Err(libc::ESRCH)),
-            found => next(found.flatten().unwrap_or(pid), local, locals, remote, remotes, flags),
-        }
+        with_task(pid, |pid| next(pid, local, locals, remote, remotes, flags) as i64) as isize
     }
     /// The real id.
     fn prlimit(pid: pid_t, which: c_int, new: *const c_void, old: *mut c_void) -> c_int {

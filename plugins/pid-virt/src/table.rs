@@ -12,7 +12,7 @@
 //! that ends without any wrapper seeing it keeps its entry until the kernel gives its number to another task of ours. A
 //! stranger who gets the number meanwhile is then reachable by it, as after any reuse of a pid.
 
-use crate::tcb;
+use crate::{commands, tcb};
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::ids::{LENGTH, NAME_LENGTH, PREFIX, Table, Translator};
 use dmtcp_plugin_api::{ids, sys};
@@ -25,6 +25,9 @@ const UNKNOWN: u64 = 1;
 static TABLE: AtomicU64 = AtomicU64::new(UNKNOWN);
 /// What the last checkpoint has claimed, 0: nothing.
 static CLAIMED: AtomicU64 = AtomicU64::new(0);
+/// Where a table was, and is none any more: memory of zeros, in which every id is what it is. A thread that was stopped
+/// with the table in its hands goes on with it. 0: nowhere.
+static FORMER_TABLE: AtomicU64 = AtomicU64::new(0);
 const PAGE: u64 = 4096;
 /// Counts restarts. Who was given an id by the kernel before one, and looks at it behind it, has an id of before.
 pub static RESTARTS: AtomicU32 = AtomicU32::new(0);
@@ -32,6 +35,8 @@ pub static RESTARTS: AtomicU32 = AtomicU32::new(0);
 static FORMER: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
 /// The tasks of the last checkpoint: real id, virtual id. Only those that had two.
 static FORMER_TASKS: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
+/// The youngest child of each task that had one at the last checkpoint, both by their virtual ids.
+static YOUNGEST: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
 /// Environment variable with the table's name.
 const VARIABLE: &[u8] = b"DMTCP_IDS=";
 
@@ -78,6 +83,17 @@ pub fn former_child(real: i32) -> i32 {
 pub fn note_family(children: &[i32], tasks: &[i32]) {
     note(&FORMER, children);
     note(&FORMER_TASKS, tasks);
+}
+
+/// At PRECHECKPOINT: notes the youngest children of tasks.
+pub fn note_youngest(children: &[[i32; 2]]) {
+    let shown = children.iter().map(|pair| pair.map(|id| to_virtual(id))).collect();
+    YOUNGEST.store(Box::leak(Box::new(shown)), Ordering::Release);
+}
+
+/// The youngest child that a task had at the last checkpoint; 0: none.
+pub fn youngest_child(task: i32) -> i32 {
+    noted(&YOUNGEST).iter().find(|[of, _]| *of == task).map_or(0, |[_, child]| *child)
 }
 
 /// At RESTART: the tasks of the process by their virtual ids, with the real ids that they had and those that they have.
@@ -166,7 +182,10 @@ fn variable() -> Option<&'static [u8]> {
 pub fn claim(core: Core, object: u64) -> Result<(), i32> {
     let address = match current() {
         Some(table) => table.address(),
-        None => room()?,
+        None => match FORMER_TABLE.load(Ordering::Acquire) {
+            0 => room()?,
+            former => former,
+        },
     };
     CLAIMED.store(address, Ordering::Release);
     core.claim_mapping(address, object, 0);
@@ -186,7 +205,8 @@ fn room() -> Result<u64, i32> {
 /// The hook for RESUME: room that was only for the image is given back.
 pub fn give_back(_: Core) {
     let claimed = CLAIMED.swap(0, Ordering::AcqRel);
-    if claimed != 0 && current().is_none_or(|table| table.address() != claimed) {
+    let former = FORMER_TABLE.load(Ordering::Acquire);
+    if claimed != 0 && claimed != former && current().is_none_or(|table| table.address() != claimed) {
         let _ = sys::unmap(claimed, LENGTH as u64);
     }
 }
@@ -195,20 +215,34 @@ pub fn give_back(_: Core) {
 pub fn take_up(core: Core) {
     let claimed = CLAIMED.swap(0, Ordering::AcqRel);
     RESTARTS.fetch_add(1, Ordering::AcqRel);
-    TABLE.store(0, Ordering::Release);
+    let before = TABLE.swap(0, Ordering::AcqRel);
     if claimed == 0 {
         return;
     }
+    let was_one = before == claimed || FORMER_TABLE.load(Ordering::Acquire) == claimed;
     if let Err(error) = sys::protect(claimed, LENGTH as u64, libc::PROT_READ | libc::PROT_WRITE) {
         core.log(Level::Error, &format!("the table of ids cannot be used: error {error}"));
         return;
     }
     // SAFETY: the restart has mapped the object there that the checkpoint had claimed it for.
     match unsafe { Table::at(claimed) } {
-        Some(table) => TABLE.store(table.address(), Ordering::Release),
+        Some(table) => {
+            FORMER_TABLE.store(0, Ordering::Release);
+            TABLE.store(table.address(), Ordering::Release);
+        }
+        None if was_one => keep(claimed),
         None => {
             let _ = sys::unmap(claimed, LENGTH as u64);
         }
+    }
+}
+
+/// Puts zeros where a table was.
+fn keep(address: u64) {
+    let (prot, anonymous) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS);
+    let flags = anonymous | libc::MAP_NORESERVE | libc::MAP_FIXED;
+    if sys::map(address, LENGTH, prot, flags, -1, 0).is_ok() {
+        FORMER_TABLE.store(address, Ordering::Release);
     }
 }
 
@@ -236,4 +270,5 @@ extern "C" fn to_real(id: i32) -> i32 {
 }
 
 /// For the core and other plugins.
-pub static TRANSLATOR: Translator = Translator { size: size_of::<Translator>(), to_virtual, to_real };
+pub static TRANSLATOR: Translator =
+    Translator { size: size_of::<Translator>(), to_virtual, to_real, waits_again: commands::waits_again };

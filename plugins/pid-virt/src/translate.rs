@@ -12,6 +12,12 @@ pub fn fail(error: c_int) -> c_int {
     -1
 }
 
+/// The calling thread's errno.
+pub fn errno() -> c_int {
+    // SAFETY: as in `fail`.
+    unsafe { *libc::__errno_location() }
+}
+
 /// A raw result as libc's functions give it.
 pub fn answer(result: Result<usize, i32>) -> isize {
     match result {
@@ -51,21 +57,33 @@ pub fn made(table: Table, real: i32) -> i32 {
     if real <= 0 { real } else { table.ensure(real) }
 }
 
+/// Calls again, from the look at the id on, when the call has found nobody and a restart fell between the two.
+#[inline(always)]
+pub fn settled<R: From<i32> + PartialEq>(nobody: c_int, call: impl Fn() -> R) -> R {
+    loop {
+        let restarts = table::restarts();
+        let result = call();
+        if result != R::from(-1) || table::restarts() == restarts || errno() != nobody {
+            return result;
+        }
+    }
+}
+
 /// Calls with the real id of a task, or fails with ESRCH.
 #[inline(always)]
-pub fn with_task<R: From<i32>>(id: i32, call: impl FnOnce(i32) -> R) -> R {
-    match table::current() {
+pub fn with_task<R: From<i32> + PartialEq>(id: i32, call: impl Fn(i32) -> R) -> R {
+    settled(libc::ESRCH, || match table::current() {
         None => call(id),
         Some(table) => match task(table, id) {
             Some(real) => call(real),
             None => R::from(fail(libc::ESRCH)),
         },
-    }
+    })
 }
 
 /// Calls, and shows the id that comes back.
 #[inline(always)]
-pub fn showing(call: impl FnOnce() -> c_int) -> c_int {
+pub fn showing(call: impl Fn() -> c_int) -> c_int {
     let id = call();
     table::current().map_or(id, |table| shown(table, id))
 }
