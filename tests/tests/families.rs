@@ -280,7 +280,7 @@ fn main() -> ExitCode {
             .sampled_translated_as(RunAs::User),
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2).translated(),
         Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])).translated(),
-        Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
+        Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8).translated(),
         Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
             .streams(8)
             .limit(900)

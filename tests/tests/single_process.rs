@@ -140,8 +140,10 @@ fn memory() -> Vec<Case> {
 fn synchronisation() -> Vec<Case> {
     let cxx = Program::cxx("cxx_waits.cpp", &["-std=c++20"]);
     vec![
-        Case::new("threads_that_wait_for_each_other", c("waits_for_others.c")).streams(12),
-        Case::new("mutexes_with_priority_ceiling", c("ceiling.c")).streams(2).only(RunAs::Root),
+        Case::new("threads_that_wait_for_each_other", c("waits_for_others.c"))
+            .streams(12)
+            .sampled_translated_as(RunAs::User),
+        Case::new("mutexes_with_priority_ceiling", c("ceiling.c")).streams(2).only(RunAs::Root).translated(),
         Case::new("cxx_synchronisation", cxx).streams(7).sampled_as(RunAs::User),
         Case::new("rust_synchronisation", Program::rust("rust_waits.rs")).streams(6).sampled_as(RunAs::Root),
     ]
