@@ -1,6 +1,6 @@
 //! One resource each, held by a small C program that checks it at every step through three generations.
 
-use dmtcp_tests::{Case, Program, runner};
+use dmtcp_tests::{Case, Program, RunAs, runner};
 use std::process::ExitCode;
 
 fn c(source: &str) -> Program {
