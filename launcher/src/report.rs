@@ -122,6 +122,7 @@ pub fn list(workers: &[Worker]) -> String {
 pub fn barrier_name(barrier: Barrier) -> &'static str {
     match barrier {
         Barrier::Suspended => "Suspended",
+        Barrier::Counted => "Counted",
         Barrier::Written => "Written",
         Barrier::Refilled => "Refilled",
         Barrier::Restarted => "Restarted",

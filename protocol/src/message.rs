@@ -54,6 +54,8 @@ pub struct Answer {
 pub enum Barrier {
     /// All threads of all processes are stopped.
     Suspended,
+    /// Each process has found its children among those that have stopped: nobody is missing.
+    Counted,
     /// All images are written.
     Written,
     /// What was drained is back (only if anybody drained).
@@ -143,8 +145,8 @@ pub enum FromClient {
         /// The last lines of the worker's log.
         recent: Vec<String>,
     },
-    /// Worker: now that all have stopped, a process is missing that was in the middle of an exec. The generation is to be
-    /// tried again.
+    /// Worker: now that all have stopped, a child is missing that was in the middle of an exec. It has joined by now, or has
+    /// ended: when it has stopped as well, all are to be counted again.
     Again {
         /// The generation.
         generation: u64,

@@ -39,7 +39,7 @@ impl Computation {
                 // What is captured must not be older than the request: one that is past the first barrier is not joined.
                 let request = match generation.phase {
                     Phase::Suspending => &mut generation.request,
-                    Phase::Writing | Phase::Syncing => self.queued.get_or_insert_default(),
+                    Phase::Counting | Phase::Writing | Phase::Syncing => self.queued.get_or_insert_default(),
                 };
                 request.waiting.extend(waiting);
                 request.kill |= kill;
@@ -50,7 +50,7 @@ impl Computation {
                 request.kill |= kill;
                 self.awaited = awaits;
             }
-            _ => self.begin_generation(Request { waiting, kill, tries: 0 }, now),
+            _ => self.begin_generation(Request { waiting, kill }, now),
         }
         if !wait {
             self.answer(asker, Outcome::Done { generation: None, notes: Vec::new() });
@@ -162,10 +162,10 @@ impl Computation {
                     Activity::Generation(generation) => match generation.members.get(client).map(|member| &member.part)
                     {
                         Some(Part::Asked) => ("PRESUSPEND", None),
-                        Some(Part::Suspended) if generation.phase == Phase::Suspending => {
+                        Some(Part::Counted) if generation.phase == Phase::Writing => ("CHECKPOINTING", None),
+                        Some(Part::Suspended | Part::Counted | Part::Missing) => {
                             ("SUSPENDED", Some(Barrier::Suspended))
                         }
-                        Some(Part::Suspended) => ("CHECKPOINTING", None),
                         Some(Part::Written(_)) if generation.phase == Phase::Writing => {
                             ("CHECKPOINTED", Some(Barrier::Written))
                         }

@@ -3,6 +3,8 @@
 //! ```text
 //!   phase        every member has sent          then the coordinator
 //!   Suspending   Reached(Suspended)             lets all pass Suspended
+//!   Counting     Reached(Counted)               lets all pass Counted
+//!                Again from somebody            lets all pass Suspended once more, when those have stopped who came
 //!   Writing      Written                        lets all pass Written; whoever waits to join is welcomed
 //!   Syncing      Synced, or has left            commits, flips the names, answers
 //! ```
@@ -27,6 +29,7 @@ const PROGRESS: Duration = Duration::from_millis(100);
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub(super) enum Phase {
     Suspending,
+    Counting,
     Writing,
     Syncing,
 }
@@ -35,6 +38,10 @@ pub(super) enum Phase {
 pub(super) enum Part {
     Asked,
     Suspended,
+    /// Has found its children.
+    Counted,
+    /// Has stopped after the others were told who had, or lacks somebody who has.
+    Missing,
     Written(Written),
     Synced(Written),
     /// Has left after `Written` and before `Synced`.
@@ -44,7 +51,7 @@ pub(super) enum Part {
 impl Part {
     fn image(&self) -> Option<&Written> {
         match self {
-            Part::Asked | Part::Suspended => None,
+            Part::Asked | Part::Suspended | Part::Counted | Part::Missing => None,
             Part::Written(written) | Part::Synced(written) | Part::Left(written) => Some(written),
         }
     }
@@ -60,8 +67,8 @@ pub(super) struct Member {
 
 /// How many lines of a process's log are told on.
 const MOST_LINES: usize = 20;
-/// How often a generation is tried again because a process was in the middle of an exec.
-const MOST_TRIES: u32 = 100;
+/// How often processes are counted because one was in the middle of an exec.
+const MOST_COUNTS: u32 = 1000;
 
 /// A generation under way.
 pub(super) struct Generation {
@@ -73,6 +80,8 @@ pub(super) struct Generation {
     stopwatch: Stopwatch,
     last_news: Instant,
     last_progress: Instant,
+    /// How often processes have been counted.
+    counts: u32,
 }
 
 impl Generation {
@@ -95,8 +104,8 @@ impl Generation {
     pub(super) fn progress_of_hooks(&self) -> BTreeMap<ClientId, bool> {
         let there = self.members.iter().filter(|(_, member)| !matches!(member.part, Part::Left(_)));
         let past = |part: &Part| match self.phase {
-            Phase::Suspending => !matches!(part, Part::Asked),
-            Phase::Writing => !matches!(part, Part::Asked | Part::Suspended),
+            Phase::Suspending | Phase::Counting => !matches!(part, Part::Asked),
+            Phase::Writing => part.image().is_some(),
             Phase::Syncing => matches!(part, Part::Synced(_)),
         };
         there.map(|(client, member)| (*client, past(&member.part))).collect()
@@ -107,7 +116,7 @@ impl Generation {
         self.last_news
             + match self.phase {
                 Phase::Suspending if self.members.is_empty() => limits.exec,
-                Phase::Suspending => limits.suspend,
+                Phase::Suspending | Phase::Counting => limits.suspend,
                 Phase::Writing => limits.write,
                 Phase::Syncing => limits.sync,
             }
@@ -117,7 +126,8 @@ impl Generation {
     fn is_late(&self, part: &Part) -> bool {
         match self.phase {
             Phase::Suspending => matches!(part, Part::Asked),
-            Phase::Writing => matches!(part, Part::Suspended),
+            Phase::Counting => matches!(part, Part::Asked | Part::Suspended),
+            Phase::Writing => matches!(part, Part::Counted),
             Phase::Syncing => matches!(part, Part::Written(_)),
         }
     }
@@ -131,6 +141,7 @@ impl Generation {
     fn missing(&self) -> (&'static str, Vec<&str>) {
         let what = match self.phase {
             Phase::Suspending => "stop (barrier Suspended)",
+            Phase::Counting => "find its children (barrier Counted)",
             Phase::Writing => "write its image (barrier Written)",
             Phase::Syncing => "bring its image to the disk",
         };
@@ -166,6 +177,7 @@ impl Computation {
             stopwatch: Stopwatch::start(now),
             last_news: now,
             last_progress: now,
+            counts: 0,
         }));
         let clients: Vec<ClientId> = self.workers.keys().copied().collect();
         for client in clients {
@@ -178,7 +190,7 @@ impl Computation {
     pub(super) fn ask_to_suspend(&mut self, client: ClientId, now: Instant) {
         let Activity::Generation(generation) = &mut self.activity else { return };
         let Some(worker) = self.workers.get(&client) else { return };
-        if generation.phase != Phase::Suspending {
+        if !matches!(generation.phase, Phase::Suspending | Phase::Counting) {
             return;
         }
         generation.last_news = now;
@@ -210,9 +222,18 @@ impl Computation {
     }
 
     pub(super) fn suspended(&mut self, client: ClientId, number: u64, now: Instant) {
-        let Some((_, member)) = self.member(client, number, now) else { return };
+        let Some((phase, member)) = self.member(client, number, now) else { return };
         if let Part::Asked = member.part {
-            member.part = Part::Suspended;
+            member.part = if phase == Phase::Suspending { Part::Suspended } else { Part::Missing };
+            self.advance_generation(now);
+        }
+    }
+
+    /// A member has found all its children, or lacked one.
+    pub(super) fn counted(&mut self, client: ClientId, number: u64, found_all: bool, now: Instant) {
+        let Some((phase, member)) = self.member(client, number, now) else { return };
+        if let (Phase::Counting, Part::Suspended) = (phase, &member.part) {
+            member.part = if found_all { Part::Counted } else { Part::Missing };
             self.advance_generation(now);
         }
     }
@@ -250,7 +271,7 @@ impl Computation {
         let number = written.generation;
         let Some((phase, member)) = self.member(client, number, now) else { return };
         match (phase, &member.part) {
-            (Phase::Writing, Part::Suspended) => {
+            (Phase::Writing, Part::Counted) => {
                 member.part = Part::Written(written);
                 self.advance_generation(now);
             }
@@ -293,7 +314,7 @@ impl Computation {
             Part::Asked => {
                 generation.members.remove(&client);
             }
-            Part::Suspended => {
+            Part::Suspended | Part::Counted | Part::Missing => {
                 let reason = format!("{} ended before its image was written", worker.describe());
                 return self.abort_generation(&reason, now);
             }
@@ -332,21 +353,37 @@ impl Computation {
         if generation.members.values().any(|member| generation.is_late(&member.part)) {
             return self.check_meetings(now);
         }
-        let number = generation.number;
-        let (barrier, next, what) = match generation.phase {
-            Phase::Suspending => (Barrier::Suspended, Phase::Writing, "suspend"),
-            Phase::Writing => (Barrier::Written, Phase::Syncing, "capture"),
+        let (number, phase) = (generation.number, generation.phase);
+        let is_incomplete = generation.members.values().any(|member| matches!(member.part, Part::Missing));
+        let (barrier, next) = match phase {
+            Phase::Counting if is_incomplete && generation.counts >= MOST_COUNTS => {
+                return self
+                    .abort_generation("processes were executing programs each time that they were counted", now);
+            }
+            Phase::Suspending => (Barrier::Suspended, Phase::Counting),
+            Phase::Counting if is_incomplete => (Barrier::Suspended, Phase::Counting),
+            Phase::Counting => {
+                generation.stopwatch.end_phase("suspend", now);
+                (Barrier::Counted, Phase::Writing)
+            }
+            Phase::Writing => {
+                generation.stopwatch.end_phase("capture", now);
+                (Barrier::Written, Phase::Syncing)
+            }
             Phase::Syncing => {
                 generation.stopwatch.end_phase("sync", now);
                 return self.commit_generation(now);
             }
         };
-        generation.stopwatch.end_phase(what, now);
         generation.phase = next;
+        if next == Phase::Counting {
+            generation.counts += 1;
+            generation.members.values_mut().for_each(|member| member.part = Part::Suspended);
+        }
         let processes = generation.members.len() as u32;
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
-        // They are asked for once, at the first barrier.
-        let neighbours = if next == Phase::Writing { self.neighbours() } else { BTreeMap::new() };
+        // They are asked for at the first barrier.
+        let neighbours = if next == Phase::Counting { self.neighbours() } else { BTreeMap::new() };
         for client in clients {
             if let Some(worker) = self.workers.get(&client) {
                 let neighbours = neighbours.get(&worker.join.host).cloned().unwrap_or_default();
@@ -430,22 +467,6 @@ impl Computation {
         } else {
             self.answer_all(request.waiting, &outcome);
             self.run_on(now);
-        }
-    }
-
-    /// A member has found a process missing that was executing a program: lets everybody go, and begins anew.
-    pub(super) fn try_again(&mut self, client: ClientId, number: u64, now: Instant) {
-        let Activity::Generation(generation) = &self.activity else { return };
-        if generation.number != number || !generation.members.contains_key(&client) {
-            return;
-        }
-        if generation.request.tries >= MOST_TRIES {
-            return self.abort_generation("processes were executing programs each time that it was tried", now);
-        }
-        if let Some(mut request) = self.give_up_generation("a process is executing a program: it is tried again") {
-            request.tries += 1;
-            self.welcome_held(now);
-            self.begin_generation(request, now);
         }
     }
 

@@ -122,8 +122,6 @@ struct Departed {
 struct Request {
     waiting: Vec<Asker>,
     kill: bool,
-    /// How often it has been tried again.
-    tries: u32,
 }
 
 /// The state of the one computation that a coordinator serves.
@@ -221,6 +219,7 @@ impl Computation {
             FromClient::Reached { generation, barrier } => match barrier {
                 Barrier::Suspended => self.suspended(client, generation, now),
                 Barrier::Restarted | Barrier::Resumed => self.reached_in_restart(client, generation, barrier, now),
+                Barrier::Counted => self.counted(client, generation, true, now),
                 // Images are announced by `Written`; nobody drains yet.
                 Barrier::Written | Barrier::Refilled => self.refuse(client, "that barrier is not reached this way"),
             },
@@ -230,7 +229,7 @@ impl Computation {
             FromClient::Failed { generation, reason, recent } => {
                 self.failed(client, generation, &reason, &recent, now);
             }
-            FromClient::Again { generation } => self.try_again(client, generation, now),
+            FromClient::Again { generation } => self.counted(client, generation, false, now),
             FromClient::Meet { ticket, generation, name, scope } => {
                 self.meet(client, ticket, generation, name, scope, now);
             }

@@ -178,8 +178,14 @@ pub struct Worker {
 }
 
 impl Worker {
+    /// The next message; that all have been counted goes without saying.
     pub fn next(&mut self) -> FromCoordinator {
-        self.connection.recv(LIMIT, "a message to a worker").unwrap()
+        loop {
+            match self.connection.recv(LIMIT, "a message to a worker").unwrap() {
+                FromCoordinator::Passed { barrier: Barrier::Counted, .. } => {}
+                message => return message,
+            }
+        }
     }
 
     pub fn send(&mut self, message: FromClient) {
@@ -188,9 +194,12 @@ impl Worker {
 
     /// Nothing comes.
     pub fn silent(&mut self) {
-        match self.connection.recv(SILENCE, "nothing") {
-            Err(ClientError::TooLong { .. }) => {}
-            other => panic!("{other:?} came too early"),
+        loop {
+            match self.connection.recv(SILENCE, "nothing") {
+                Ok(FromCoordinator::Passed { barrier: Barrier::Counted, .. }) => {}
+                Err(ClientError::TooLong { .. }) => return,
+                other => panic!("{other:?} came too early"),
+            }
         }
     }
 
@@ -215,9 +224,18 @@ impl Worker {
         self.send(FromClient::Reached { generation, barrier });
     }
 
+    /// A barrier is passed; at the first one the worker lacks no child.
     pub fn passed(&mut self, expected: Barrier) {
+        let generation = self.passes(expected);
+        if expected == Barrier::Suspended {
+            self.reach(generation, Barrier::Counted);
+        }
+    }
+
+    /// A barrier is passed; the generation's number.
+    pub fn passes(&mut self, expected: Barrier) -> u64 {
         match self.next() {
-            FromCoordinator::Passed { barrier, .. } if barrier == expected => {}
+            FromCoordinator::Passed { generation, barrier, .. } if barrier == expected => generation,
             other => panic!("{expected:?} is not passed: {other:?}"),
         }
     }

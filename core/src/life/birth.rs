@@ -23,11 +23,15 @@ pub const MEMBER_NAME: &[u8; 16] = b"dmtcp\0\0\0\0\0\0\0\0\0\0\0";
 
 /// How long a child may take to join.
 const JOIN_LIMIT: u64 = 10_000_000_000;
-/// How long a spawned program may take until our library is loaded, before it counts as outside.
+/// How long it may be unclear whether our library will be loaded into a program, before that counts as outside.
 const LOAD_LIMIT: u64 = 300_000_000;
 const LOOK_AGAIN: u64 = 500_000;
 /// How long a process that is about to end may take, before it counts as one that is executing a program.
 const END_LIMIT: u64 = 50_000_000;
+
+/// What the names of our library, and of the dynamic loader that loads it, contain.
+const LIBRARY: &[u8] = b"/libdmtcp.so";
+const LOADER: &[u8] = b"/ld-linux-x86-64";
 
 thread_local! {
     /// Whether the calling thread's forks are to be seen off at once: libc ends the parent, past us.
@@ -131,9 +135,11 @@ fn children() -> Vec<i32> {
 enum Standing {
     /// It has joined, or is no more.
     Settled,
-    /// Our library is there, or may still come.
+    /// Our library is there, or will come.
     Underway,
-    /// A program without our library is running.
+    /// A program without our library is running, or one that is only just being executed.
+    Unclear,
+    /// A program is running that our library will never come to.
     Outside,
 }
 
@@ -169,8 +175,32 @@ fn standing(pid: i32) -> Standing {
         }
     }
     let maps = proc_files::read_file(&format!("/proc/{pid}/maps")).unwrap_or_default();
-    let has = |what: &[u8]| maps.windows(what.len()).any(|w| w == what);
-    if has(b"/libdmtcp.so") { Standing::Underway } else { Standing::Outside }
+    if maps.windows(LIBRARY.len()).any(|w| w == LIBRARY) { Standing::Underway } else { prospect(pid) }
+}
+
+/// What is to be expected of a process that our library is not in.
+fn prospect(pid: i32) -> Standing {
+    let read = |file: &str| proc_files::read_file(&format!("/proc/{pid}/{file}")).unwrap_or_default();
+    let environment = read("environ");
+    let preloads = |entry: &[u8]| {
+        entry.strip_prefix(b"LD_PRELOAD=").is_some_and(|list| list.windows(LIBRARY.len()).any(|w| w == LIBRARY))
+    };
+    match environment.is_empty() {
+        true if has_memory(pid) => Standing::Unclear,
+        // It is ending, and can be waited for in a moment.
+        true => Standing::Underway,
+        false if !environment.split(|&b| b == 0).any(preloads) => Standing::Outside,
+        // The dynamic loader is there as soon as the program is.
+        false if is_secure(&read("auxv")) => Standing::Outside,
+        false if read("maps").windows(LOADER.len()).any(|w| w == LOADER) => Standing::Underway,
+        false => Standing::Unclear,
+    }
+}
+
+/// Whether the kernel has told a program that it runs with other rights than whoever started it.
+fn is_secure(vector: &[u8]) -> bool {
+    let word = |bytes: &[u8]| u64::from_ne_bytes(bytes.try_into().unwrap_or_default());
+    vector.chunks_exact(16).any(|entry| word(&entry[..8]) == libc::AT_SECURE && word(&entry[8..]) != 0)
 }
 
 /// Waits until every child has joined or is known to stay outside; says who does. Called when all threads are stopped, so
@@ -184,7 +214,7 @@ pub fn await_children() -> Vec<Outsider> {
         waiting.retain(|&pid| match standing(pid) {
             Standing::Settled => false,
             Standing::Underway if passed < JOIN_LIMIT => true,
-            Standing::Outside if passed < LOAD_LIMIT => true,
+            Standing::Unclear if passed < LOAD_LIMIT => true,
             _ => {
                 let exe = proc_files::read_link(&format!("/proc/{pid}/exe")).unwrap_or_default();
                 let sentence = format!(

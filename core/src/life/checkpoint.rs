@@ -1,7 +1,7 @@
 //! One checkpoint of this process, from the coordinator's request to the synced image.
 //!
 //! ```text
-//!   PRESUSPEND -> stop -> barrier Suspended -> PRECHECKPOINT (claim, look, describe) -> plan -> [capture: write]
+//!   PRESUSPEND -> stop -> barriers Suspended, Counted -> PRECHECKPOINT (claim, look, describe) -> plan -> [capture: write]
 //!      -> barrier Written -> RESUME -> release -> fsync -> Synced
 //! ```
 //! Whatever goes wrong on the way: RESUME hooks run if PRECHECKPOINT hooks did, the threads go on, the half-written file
@@ -73,22 +73,14 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     interface::news::captured(generation);
     let stopped = sys::clock(libc::CLOCK_MONOTONIC);
     log::note(&format!("all threads have stopped after {} us", (stopped - start) / 1000));
-    let outside = birth::await_children();
-    let running = birth::running_children();
-    worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
-    if let Err(reason) = worker.pass(generation, Barrier::Suspended, BARRIER_LIMIT) {
-        go_on(worker, false);
-        log::note(&format!("generation {generation} is given up: {reason}"));
-        return Outcome::Resumed;
-    }
-    if birth::misses_a_child(host::description::neighbours(), &outside, &running) {
-        worker.send(&FromClient::Again { generation });
-        // The coordinator lets everybody go.
-        let given_up = worker.pass(generation, Barrier::Written, BARRIER_LIMIT);
-        go_on(worker, false);
-        log::note(&format!("generation {generation} is tried again: {given_up:?}"));
-        return Outcome::Resumed;
-    }
+    let outside = match find_children(worker, generation) {
+        Ok(outside) => outside,
+        Err(reason) => {
+            go_on(worker, false);
+            log::note(&format!("generation {generation} is given up: {reason}"));
+            return Outcome::Resumed;
+        }
+    };
     threads::take_signals();
     let outside = outside.into_iter().map(|o| o.sentence).collect();
     let written = describe_and_write(worker, generation, stopped - start, outside);
@@ -173,6 +165,27 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         worker.event_or_tell(Event::Running);
     }
     Outcome::Resumed
+}
+
+/// Waits until all have stopped and each has found its children among those who have; returns those that are no members.
+/// Whoever was in the middle of an exec joins meanwhile, and is stopped: the others stay stopped, so it comes to an end.
+fn find_children(worker: &mut Worker, generation: u64) -> Result<Vec<birth::Outsider>, String> {
+    let mut outside = birth::await_children();
+    let mut running = birth::running_children();
+    worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
+    loop {
+        if worker.pass_one_of(generation, &[Barrier::Suspended, Barrier::Counted], BARRIER_LIMIT)? == Barrier::Counted {
+            return Ok(outside);
+        }
+        if birth::misses_a_child(host::description::neighbours(), &outside, &running) {
+            log::note(&format!("generation {generation}: a child is executing a program, and is waited for"));
+            outside = birth::await_children();
+            running = birth::running_children();
+            worker.send(&FromClient::Again { generation });
+        } else {
+            worker.send(&FromClient::Reached { generation, barrier: Barrier::Counted });
+        }
+    }
 }
 
 /// Lets the program go on in the memory that it had; if it stood still before, when it is continued.

@@ -241,19 +241,25 @@ impl Worker {
 
     /// Waits until all have come to a barrier. The error says why the generation is not to be.
     pub fn pass(&mut self, generation: u64, barrier: Barrier, limit: i32) -> Result<(), String> {
+        self.pass_one_of(generation, &[barrier], limit).map(drop)
+    }
+
+    /// Waits until all have come to one of these barriers; a process without a coordinator is at the last one at once.
+    pub fn pass_one_of(&mut self, generation: u64, barriers: &[Barrier], limit: i32) -> Result<Barrier, String> {
+        let Some(last) = barriers.last().copied() else { return Err("no barrier is waited for".into()) };
         if alone::is_alone() {
-            return Ok(());
+            return Ok(last);
         }
         loop {
             match self.receive(limit) {
                 Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours })
-                    if (g, b) == (generation, barrier) =>
+                    if g == generation && barriers.contains(&b) =>
                 {
                     self.peers = processes;
-                    if barrier == Barrier::Suspended {
+                    if b == Barrier::Suspended {
                         host::description::set_neighbours(neighbours);
                     }
-                    return Ok(());
+                    return Ok(b);
                 }
                 Ok(FromCoordinator::Abort { reason, .. }) => return Err(reason),
                 Ok(FromCoordinator::Kill) => exit(0),
@@ -261,7 +267,7 @@ impl Worker {
                 Err(Silence::Gone) => return Err("the coordinator is gone".into()),
                 Err(Silence::TimeOut) => {
                     return Err(format!(
-                        "the other processes did not come to the barrier {barrier:?} within {} s",
+                        "the other processes did not come to the barrier {last:?} within {} s",
                         limit / 1000
                     ));
                 }
