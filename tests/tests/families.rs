@@ -285,6 +285,10 @@ fn main() -> ExitCode {
             .streams(8)
             .limit(900)
             .full_only(),
+        Case::new("two_sides_of_pipes_files_and_signals", Program::c("two_sides.c", &[]))
+            .streams(2)
+            .sampled_as(RunAs::User)
+            .translated(),
         Case::new("children_past_fork", clones("cloned")).streams(7).translated(),
         Case::new("a_child_that_its_sibling_made", clones("given")).streams(3).sampled_as(RunAs::User),
         Case::new("vforks_that_take_their_time", clones("vforked")).streams(2).sampled_as(RunAs::User),

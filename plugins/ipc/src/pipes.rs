@@ -92,7 +92,8 @@ extern "C" fn claim(d: &Descriptor) -> bool {
                 pipe.ends.push(end);
                 return true;
             }
-            match look(core, d, &held) {
+            let elsewhere = state.elsewhere.as_deref().unwrap_or_default();
+            match look(core, d, &held, has_packets(&held, d.link(), elsewhere)) {
             Ok(mut pipe) => {
                 pipe.ends.push(end);
                 state.section.pipes.push(pipe);
@@ -132,8 +133,15 @@ fn is_met(held: &[Held], link: &[u8], elsewhere: &[(Vec<u8>, i32)]) -> bool {
     })
 }
 
-/// Looks at a pipe: capacity, bytes in flight.
-fn look(core: Core, d: &Descriptor, held: &[Held]) -> Result<Pipe, i32> {
+/// Whether somebody writes packets into a pipe: this process, or a neighbour.
+fn has_packets(held: &[Held], link: &[u8], elsewhere: &[(Vec<u8>, i32)]) -> bool {
+    let neighbours = elsewhere.iter().filter(|(other, _)| other == link).map(|(_, flags)| *flags);
+    let mut flags = held.iter().map(|h| h.flags).chain(neighbours);
+    flags.any(|flags| End { object: 0, flags }.writes() && flags & libc::O_DIRECT != 0)
+}
+
+/// Looks at a pipe: capacity, bytes in flight, where one packet of them ends if they are packets.
+fn look(core: Core, d: &Descriptor, held: &[Held], has_packets: bool) -> Result<Pipe, i32> {
     let mut pipe = Pipe { identity: (d.device, d.inode), ..Pipe::default() };
     pipe.capacity = sys::fcntl(d.copy, F_GETPIPE_SZ, 0)? as u64;
     pipe.fifo = fifo(d);
@@ -146,7 +154,7 @@ fn look(core: Core, d: &Descriptor, held: &[Held]) -> Result<Pipe, i32> {
     }
     let bytes = kept::anonymous(amount as usize)?;
     let packets = copy_out(&reader, pipe.capacity, bytes)?;
-    if held.iter().any(|h| h.end().writes() && h.flags & libc::O_DIRECT != 0) {
+    if has_packets {
         pipe.packets = packets;
     }
     let name = format!("pipe-{}", d.object);
@@ -216,6 +224,15 @@ mod tests {
         assert!(!is_met(&[held(1, libc::O_WRONLY)], b"pipe:[7]", &elsewhere));
         assert!(is_met(&[held(1, libc::O_WRONLY)], b"pipe:[8]", &elsewhere));
         assert!(!is_met(&[held(1, libc::O_WRONLY)], b"pipe:[9]", &elsewhere));
+    }
+
+    #[test]
+    fn a_neighbour_may_write_packets() {
+        let packets = libc::O_WRONLY | libc::O_DIRECT;
+        let elsewhere = [(b"pipe:[7]".to_vec(), packets), (b"pipe:[8]".to_vec(), libc::O_WRONLY)];
+        let reader = [held(0, libc::O_RDONLY)];
+        assert!(has_packets(&reader, b"pipe:[7]", &elsewhere) && !has_packets(&reader, b"pipe:[8]", &elsewhere));
+        assert!(has_packets(&[held(0, libc::O_RDONLY), held(1, packets)], b"pipe:[9]", &elsewhere));
     }
 
     #[test]
