@@ -175,6 +175,8 @@ fn who_joins_while_others_stop_takes_part() {
     late.reach(generation, Barrier::Suspended);
     for worker in [&mut a, &mut b, &mut late] {
         worker.passed(Barrier::Suspended);
+    }
+    for worker in [&mut a, &mut b, &mut late] {
         worker.write(generation, "y");
     }
     for worker in [&mut a, &mut b, &mut late] {

@@ -51,6 +51,8 @@ fn two_thousand_processes_wake_nobody_while_idle_and_are_checkpointed() {
     workers.iter_mut().for_each(|worker| worker.reach(generation, Barrier::Suspended));
     for worker in &mut workers {
         worker.passed(Barrier::Suspended);
+    }
+    for worker in &mut workers {
         worker.write(generation, "x");
     }
     for worker in &mut workers {

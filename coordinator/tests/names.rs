@@ -26,6 +26,8 @@ fn finish(workers: &mut [&mut Worker], generation: u64) {
     }
     for worker in workers.iter_mut() {
         worker.passed(Barrier::Suspended);
+    }
+    for worker in workers.iter_mut() {
         worker.write(generation, "x");
     }
     for worker in workers.iter_mut() {
@@ -258,6 +260,8 @@ fn a_barrier_that_fails_after_the_images_are_written_takes_nothing_with_it() {
     }
     for worker in [&mut a, &mut b] {
         worker.passed(Barrier::Suspended);
+    }
+    for worker in [&mut a, &mut b] {
         worker.write(generation, "x");
     }
     a.passed(Barrier::Written);

@@ -122,7 +122,7 @@ impl Coordinator {
     pub fn knock(&self, join: Join) -> Worker {
         let mut connection = self.connect();
         connection.send(&FromClient::Join(join.clone())).unwrap();
-        Worker { connection, join, computation: ComputationId::default() }
+        Worker { connection, join, computation: ComputationId::default(), counting: false }
     }
 
     pub fn wait_exit(&mut self) -> ExitStatus {
@@ -175,14 +175,24 @@ pub struct Worker {
     pub connection: Connection,
     pub join: Join,
     pub computation: ComputationId,
+    /// Has counted its children, and does not know yet that all have.
+    pub counting: bool,
 }
 
 impl Worker {
+    /// Waits until all have been counted.
+    fn await_the_count(&mut self) {
+        match self.connection.recv(LIMIT, "the barrier Counted").unwrap() {
+            FromCoordinator::Passed { barrier: Barrier::Counted, .. } => self.counting = false,
+            other => panic!("not all are counted: {other:?}"),
+        }
+    }
+
     /// The next message; that all have been counted goes without saying.
     pub fn next(&mut self) -> FromCoordinator {
         loop {
             match self.connection.recv(LIMIT, "a message to a worker").unwrap() {
-                FromCoordinator::Passed { barrier: Barrier::Counted, .. } => {}
+                FromCoordinator::Passed { barrier: Barrier::Counted, .. } => self.counting = false,
                 message => return message,
             }
         }
@@ -196,7 +206,7 @@ impl Worker {
     pub fn silent(&mut self) {
         loop {
             match self.connection.recv(SILENCE, "nothing") {
-                Ok(FromCoordinator::Passed { barrier: Barrier::Counted, .. }) => {}
+                Ok(FromCoordinator::Passed { barrier: Barrier::Counted, .. }) => self.counting = false,
                 Err(ClientError::TooLong { .. }) => return,
                 other => panic!("{other:?} came too early"),
             }
@@ -229,6 +239,7 @@ impl Worker {
         let generation = self.passes(expected);
         if expected == Barrier::Suspended {
             self.reach(generation, Barrier::Counted);
+            self.counting = true;
         }
     }
 
@@ -276,6 +287,9 @@ impl Worker {
 
     /// Writes an image of this content and says so.
     pub fn write(&mut self, generation: u64, content: &str) {
+        if self.counting {
+            self.await_the_count();
+        }
         let written = self.image(generation, content);
         self.send(FromClient::Written(written));
     }
@@ -359,6 +373,8 @@ pub fn run_generation(workers: &mut [Worker], content: &str) -> u64 {
     }
     for worker in workers.iter_mut() {
         worker.passed(Barrier::Suspended);
+    }
+    for worker in workers.iter_mut() {
         worker.write(generation, content);
     }
     for worker in workers.iter_mut() {
