@@ -107,6 +107,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
             write: limit,
             sync: limit,
             restart: limit,
+            rejoin: limit,
             orphaned_restart: limit,
             ..limits
         };

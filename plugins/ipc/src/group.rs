@@ -42,7 +42,7 @@ fn field<'a>(info: &'a [u8], name: &str) -> Option<&'a str> {
 }
 
 /// The flags in fdinfo, which are octal.
-fn flags(info: &[u8]) -> i32 {
+pub fn flags(info: &[u8]) -> i32 {
     field(info, "flags").and_then(|f| i32::from_str_radix(f, 8).ok()).unwrap_or(0)
 }
 

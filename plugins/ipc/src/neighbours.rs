@@ -7,7 +7,7 @@
 //! Which descriptors are shared is found out by one process for all, the one with the lowest pid: it compares those that
 //! look alike, and writes the result into its own section. At restart that section speaks for everybody.
 
-use crate::group::Entry;
+use crate::group::{self, Entry};
 use crate::state::{Holder, Shared};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::{ids, proc_files, sys};
@@ -29,7 +29,8 @@ const DATABASE: &str = "/plugin/ipc";
 /// How many names of pipes fit into a value.
 const MOST_TOLD: usize = 2000;
 
-/// Ends of pipes: the text of the link, and for each mode (F_GETFL) in which somebody holds it one entry.
+/// Ends of pipes: the text of the link, and for each mode in which somebody holds it one entry: of F_GETFL the access mode,
+/// and O_DIRECT (packets) of writing ends.
 pub type Ends = Vec<(Vec<u8>, i32)>;
 
 /// Ends of these pipes, which are known by the texts of their links, that processes of this host hold.
@@ -55,10 +56,9 @@ pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
     let mut ends = BTreeSet::new();
     for pid in core.neighbours() {
         for number in proc_files::numbers_in(&format!("/proc/{pid}/fd")).unwrap_or_default() {
-            let path = format!("/proc/{pid}/fd/{number}");
-            let link = proc_files::read_link(&path).unwrap_or_default();
+            let link = proc_files::read_link(&format!("/proc/{pid}/fd/{number}")).unwrap_or_default();
             if (is_nameless(&link) || links.contains(&link))
-                && let Some(mode) = sys::link_stat(path.as_bytes()).ok().and_then(|link| access_mode(link.st_mode))
+                && let Some(mode) = mode(pid, number)
             {
                 ends.insert((link, mode));
             }
@@ -71,6 +71,17 @@ pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
         let _ = told.set(&key, &serde_json::to_vec(&value).unwrap_or_default());
     }
     ends.into_iter().collect()
+}
+
+/// How a descriptor is open. The link says it at less expense than fdinfo, but for packets.
+fn mode(pid: i32, number: i32) -> Option<i32> {
+    let link = sys::link_stat(format!("/proc/{pid}/fd/{number}").as_bytes()).ok()?;
+    let access = access_mode(link.st_mode)?;
+    if access == libc::O_RDONLY {
+        return Some(access);
+    }
+    let info = proc_files::read_file(&format!("/proc/{pid}/fdinfo/{number}")).ok()?;
+    Some(access | group::flags(&info) & libc::O_DIRECT)
 }
 
 /// How a descriptor is open, which the permissions of its link in /proc say; `None`: it is only a name (O_PATH).
