@@ -419,6 +419,13 @@ fn section_is_explained(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// UDP sockets, which no plugin of ours knows: without the example a checkpoint names them.
+fn rust_plugin_claims_descriptors(s: &mut Scenario) -> Result<()> {
+    s.set_env("DMTCP_PLUGIN", &rust_plugin(s, "datagrams")?);
+    s.three_generations(5)?;
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| Case::flow(name, threads(), flow).sampled_as(RunAs::User);
     let shown = |name, flow: fn(&mut Scenario) -> Result<()>| {
@@ -449,6 +456,12 @@ fn main() -> ExitCode {
         Case::new("locks_of_plugins_are_fought_for_over_restarts", Program::c("plugin_locks.c", &[INCLUDE]))
             .streams(9)
             .sampled_as(RunAs::User),
+        Case::flow(
+            "rust_plugin_claims_descriptors_that_nobody_knows",
+            Program::c("datagrams.c", &[]),
+            rust_plugin_claims_descriptors,
+        )
+        .sampled_as(RunAs::User),
         case("section_of_a_plugin_is_explained", section_is_explained),
         case("tutorial_shows_the_examples", tutorial_shows_the_examples).only(RunAs::User),
         case("every_checkpoint_is_kept", every_checkpoint_is_kept).options(&["--enable-unique-checkpoint-filenames"]),
