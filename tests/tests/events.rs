@@ -1,7 +1,7 @@
 //! Events of what the program does (descriptors, threads, forks, programs, restarts of threads), as example plugins in C and
 //! in Rust are told of them.
 
-use dmtcp_tests::examples::{c_plugin, rust_plugin};
+use dmtcp_tests::examples::{C99, c_plugin, compile, root, rust_plugin};
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::collections::BTreeMap;
@@ -203,6 +203,15 @@ fn threads_are_told_of_restarts(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// A thread that is stopped inside a hook of its own takes nothing from what plugins say of the process.
+fn stopped_inside_a_hook(s: &mut Scenario) -> Result<()> {
+    let compiler: Vec<&str> = C99.iter().copied().chain(["-shared", "-fPIC"]).collect();
+    let plugin = compile(s, &compiler, &root().join("tests/programs/slow_exit.c"), "slow_exit.so")?;
+    s.set_env("DMTCP_PLUGIN", &plugin.display().to_string());
+    s.three_generations(3)?;
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let case = |name, program, flow: fn(&mut Scenario) -> Result<()>| {
         Case::flow(name, Program::c(program, &[]), flow).sampled_as(RunAs::User)
@@ -211,6 +220,7 @@ fn main() -> ExitCode {
         case("plugins_are_told_what_the_program_does", "watched.c", plugins_are_told_what_the_program_does),
         case("plugins_are_told_of_spawned_programs", "watched.c", plugins_are_told_of_spawned_programs),
         case("plugins_are_told_of_vforks", "vforks.c", plugins_are_told_of_vforks),
+        case("programs_come_back_inside_the_hook_for_their_end", "leaves.c", stopped_inside_a_hook),
         case("a_vfork_waits_through_checkpoint_and_restart", "vfork_held.c", vfork_is_under_way),
         Case::flow(
             "threads_are_told_that_they_have_come_back",

@@ -1,9 +1,11 @@
 //! What plugins say about the generation under way: sections, blobs, claimed mappings, unsupported resources.
 //!
-//! Only the checkpoint thread (and hooks that it runs) touches it, one generation at a time.
+//! There are two. The checkpoint thread's is of the generation under way, and nobody else gets at it. The other one is for
+//! hooks that threads of the application run (INIT, EXIT, births): such a thread may be stopped inside of one, and must not keep
+//! the checkpoint thread from noting what plugins say.
 
 use dmtcp_image::PAGE;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{arena, sys};
 use std::cell::UnsafeCell;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU64, Ordering};
 
@@ -45,42 +47,61 @@ impl Description {
     }
 }
 
-struct Shared(UnsafeCell<Description>);
+/// A description, and who has it open.
+struct Place {
+    /// The thread; 0: nobody.
+    owner: AtomicI32,
+    current: UnsafeCell<Description>,
+}
 
-// SAFETY: only the thread noted in `OWNER` gets at it.
-unsafe impl Sync for Shared {}
+// SAFETY: only the thread noted in `owner` gets at the description.
+unsafe impl Sync for Place {}
 
-static CURRENT: Shared = Shared(UnsafeCell::new(Description {
-    sections: Vec::new(),
-    blobs: Vec::new(),
-    claims: Vec::new(),
-    excluded: Vec::new(),
-    unsupported: Vec::new(),
-    failure: None,
-}));
-static OWNER: AtomicI32 = AtomicI32::new(0);
+impl Place {
+    const fn new() -> Self {
+        let current = Description {
+            sections: Vec::new(),
+            blobs: Vec::new(),
+            claims: Vec::new(),
+            excluded: Vec::new(),
+            unsupported: Vec::new(),
+            failure: None,
+        };
+        Self { owner: AtomicI32::new(0), current: UnsafeCell::new(current) }
+    }
+}
+
+static CHECKPOINT: Place = Place::new();
+static APPLICATION: Place = Place::new();
 static OBJECTS: AtomicU64 = AtomicU64::new(1);
 
-/// Opens a description; the calling thread becomes its owner. False: another thread has one open.
+/// That of the calling thread.
+fn place() -> &'static Place {
+    if arena::on_checkpoint_stack() { &CHECKPOINT } else { &APPLICATION }
+}
+
+/// Opens a description; the calling thread becomes its owner. False: another thread of the application has one open.
 pub fn begin() -> bool {
     let me = sys::tid();
-    let owner = OWNER.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire);
+    let owner = place().owner.compare_exchange(0, me, Ordering::AcqRel, Ordering::Acquire);
     let is_owner = owner.is_ok() || owner == Err(me);
     with(|d| *d = Description::default());
     is_owner
 }
 
-/// In a fork's child: its owner may be a thread of the parent's.
+/// In a fork's child: owners may be threads of the parent's.
 pub fn after_fork() {
-    // SAFETY: the calling thread is the only one. What the old value held is lost: it may have been half written.
-    unsafe { CURRENT.0.get().write(Description::default()) };
-    OWNER.store(0, Ordering::Release);
+    for place in [&CHECKPOINT, &APPLICATION] {
+        // SAFETY: the calling thread is the only one. What the old value held is lost: it may have been half written.
+        unsafe { place.current.get().write(Description::default()) };
+        place.owner.store(0, Ordering::Release);
+    }
 }
 
 /// Closes it and hands it over.
 pub fn finish() -> Description {
     let out = with(std::mem::take).unwrap_or_default();
-    OWNER.store(0, Ordering::Release);
+    place().owner.store(0, Ordering::Release);
     out
 }
 
@@ -89,14 +110,15 @@ pub fn take_failure() -> Option<String> {
     with(|d| d.failure.take()).flatten()
 }
 
-/// Works on the description; `None` for any thread but its owner.
+/// Works on the description; `None` for a thread that has none open.
 pub fn with<R>(f: impl FnOnce(&mut Description) -> R) -> Option<R> {
-    if OWNER.load(Ordering::Acquire) != sys::tid() {
+    let place = place();
+    if place.owner.load(Ordering::Acquire) != sys::tid() {
         return None;
     }
     // SAFETY: this thread is the owner, and `f` cannot reach here again through safe code of this module's users: none of
     // them calls back while it holds the reference.
-    Some(f(unsafe { &mut *CURRENT.0.get() }))
+    Some(f(unsafe { &mut *place.current.get() }))
 }
 
 /// A fresh object number: unique in the computation, since no two of its processes have one pid.

@@ -1,0 +1,4 @@
+/* Ends at once. */
+#include "steps.h"
+
+int main(void) { return STATUS; }
