@@ -45,7 +45,7 @@ extern "C" fn claim(d: &Descriptor) -> bool {
 fn classify(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
     match d.mode & libc::S_IFMT {
         libc::S_IFREG => regular::regular(core, state, d),
-        libc::S_IFDIR => regular::directory(d),
+        libc::S_IFDIR => regular::directory(core, d),
         _ if d.flags & libc::O_PATH != 0 => regular::named(d),
         libc::S_IFCHR | libc::S_IFBLK => device::device(core, d),
         libc::S_IFIFO | libc::S_IFSOCK => device::inherited(state, d),

@@ -6,7 +6,7 @@ use crate::state::{Named, Nameless, Origin, What};
 use dmtcp_plugin_api::content::Content;
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::descriptors::Descriptor;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{ids, sys};
 
 const PROC: u64 = 0x9fa0;
 const NFS: u64 = 0x6969;
@@ -31,8 +31,8 @@ pub fn named(d: &Descriptor) -> Option<What> {
 }
 
 /// A directory.
-pub fn directory(d: &Descriptor) -> Option<What> {
-    of_a_process(d).or_else(|| named(d)).or_else(|| {
+pub fn directory(core: Core, d: &Descriptor) -> Option<What> {
+    of_a_process(core, d).or_else(|| named(d)).or_else(|| {
         (d.links == 0 && d.link().starts_with(b"/"))
             .then(|| What::RemovedDirectory(as_named(d, names::without_mark(d.link()))))
     })
@@ -47,7 +47,7 @@ pub fn regular(core: Core, state: &mut State, d: &Descriptor) -> Option<What> {
     let filesystem = sys::filesystem(d.copy).unwrap_or(0);
     if filesystem == PROC {
         // Not compared with what the path leads to: each pid namespace has a /proc with inodes of its own.
-        return Some(of_a_process(d).unwrap_or_else(|| What::Named(as_named(d, d.link()))));
+        return Some(of_a_process(core, d).unwrap_or_else(|| What::Named(as_named(d, d.link()))));
     }
     if filesystem != NFS || !is_silly_rename(d.link()) {
         if let Some(what) = named(d) {
@@ -80,13 +80,21 @@ fn proc_file(link: &[u8], pid: i32) -> Option<&[u8]> {
     link.strip_prefix(b"/proc/")?.strip_prefix(pid.to_string().as_bytes())?.strip_prefix(b"/")
 }
 
-/// What /proc has of a process: this one, or one of the computation that it was inherited from.
-fn of_a_process(d: &Descriptor) -> Option<What> {
-    let rest = d.link().strip_prefix(b"/proc/")?;
-    if !rest.first().is_some_and(u8::is_ascii_digit) || sys::filesystem(d.copy) != Ok(PROC) {
+/// The pid in a path below /proc, and what follows it.
+pub fn process_and_rest(link: &[u8]) -> Option<(i32, &[u8])> {
+    let below = link.strip_prefix(b"/proc/")?;
+    let digits = below.iter().take_while(|byte| byte.is_ascii_digit()).count();
+    Some((std::str::from_utf8(&below[..digits]).ok()?.parse().ok()?, &below[digits..]))
+}
+
+/// What /proc has of a process: this one, or another one, which the image names as the application does.
+fn of_a_process(core: Core, d: &Descriptor) -> Option<What> {
+    let (pid, rest) = process_and_rest(d.link())?;
+    if sys::filesystem(d.copy) != Ok(PROC) {
         return None;
     }
-    Some(What::OwnProc(proc_file(d.link(), sys::pid()).unwrap_or(d.link()).into()))
+    let other = || [format!("/proc/{}", ids::to_virtual(core, pid)).as_bytes(), rest].concat();
+    Some(What::OwnProc(proc_file(d.link(), sys::pid()).map_or_else(other, <[u8]>::to_vec).as_slice().into()))
 }
 
 /// NFS renames an unlinked file that is open; the name goes with the process.

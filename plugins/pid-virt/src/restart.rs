@@ -26,7 +26,20 @@ fn make_table() -> Result<File, String> {
 
 impl RestartHalf for Half {
     fn check(&self, host: &Host<'_>) -> Vec<String> {
-        (0..host.process_count()).filter_map(|index| section(host, index).err()).collect()
+        let all = || 0..host.process_count();
+        // Whose ids are unknown cannot be kept from getting those of others.
+        let some_are_known = all().any(|index| matches!(section(host, index), Ok(Some(_))));
+        let lacking = |index| match section(host, index) {
+            Err(sentence) => Some(sentence),
+            Ok(None) if some_are_known => Some(format!(
+                "process {}: its image does not say which ids it had, while others do: it was made with plugin {} switched \
+                 off; restart it apart from them",
+                host.process(index).map_or(0, |process| process.pid),
+                crate::NAME
+            )),
+            Ok(_) => None,
+        };
+        all().filter_map(lacking).collect()
     }
 
     fn create(&self, host: &Host<'_>) -> Result<(), String> {

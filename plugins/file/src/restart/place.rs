@@ -3,6 +3,7 @@
 //!
 //! Runs after plugin `ipc` has put all numbers in their places.
 
+use crate::regular::process_and_rest;
 use crate::restart::{checked, describe, open, streams};
 use crate::state::{Files, Open, What};
 use dmtcp_plugin_api::restart::Host;
@@ -10,14 +11,14 @@ use std::ffi::OsStr;
 use std::io;
 use std::os::fd::{AsRawFd, OwnedFd};
 use std::os::unix::ffi::OsStrExt;
-use std::path::Path;
+use std::path::{Path, PathBuf};
 
 /// Works in the calling process.
 pub fn place(host: &Host<'_>, files: &Files) -> Result<(), String> {
     for open in &files.opens {
         let failed = |e: io::Error| format!("{}: cannot be put in its place: {e}", describe(open));
         if let What::OwnProc(rest) = &open.what {
-            let path = Path::new("/proc/self").join(OsStr::from_bytes(rest.bytes()));
+            let path = path_now(host, rest.bytes());
             match own_proc(&path, open) {
                 Ok(opened) => open.numbers.iter().try_for_each(|n| replace(*n, &opened)).map_err(failed)?,
                 Err(e) => host.warn(&format!("{}: cannot be opened again ({e}); /dev/null stands in", describe(open))),
@@ -28,6 +29,17 @@ pub fn place(host: &Host<'_>, files: &Files) -> Result<(), String> {
         }
     }
     Ok(())
+}
+
+/// Where that file of /proc is now: processes of the computation may have other ids than they know.
+fn path_now(host: &Host<'_>, recorded: &[u8]) -> PathBuf {
+    match process_and_rest(recorded) {
+        Some((pid, rest)) => {
+            let real = host.real_id(pid).unwrap_or(pid);
+            OsStr::from_bytes(&[format!("/proc/{real}").as_bytes(), rest].concat()).into()
+        }
+        None => Path::new("/proc/self").join(OsStr::from_bytes(recorded)),
+    }
 }
 
 /// Opens a file of /proc.
