@@ -228,6 +228,9 @@ pub enum FromCoordinator {
         processes: u32,
         /// Real pids of those on the receiver's host, ascending; the receiver's own among them.
         neighbours: Vec<i32>,
+        /// Of `Written`: all are to end with the generation. Threads stay stopped until it is decided on, so that nothing
+        /// happens behind the images.
+        ends: bool,
     },
     /// The generation is given up; whoever is stopped lets its threads go.
     Abort {

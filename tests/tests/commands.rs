@@ -147,6 +147,30 @@ fn checkpoint_and_kill(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// What ends with its checkpoint does nothing behind it: the next step is that after the last one, for each thread.
+fn nothing_happens_behind_a_checkpoint_that_ends_all(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(20)?;
+    ended_with(&s.ask(&["kc"])?, 0)?;
+    s.wait_end()?;
+    let last = s.progress().last();
+    let length = std::fs::metadata(s.log())?.len() as usize;
+    s.restart(&Restart::images())?;
+    for (stream, step) in last {
+        let prefix = format!("p {stream} ");
+        // The restart may cut the log back, its mark included: what counts is what stands behind these steps.
+        let next = wait::until(10, &format!("{stream} to go on"), || {
+            let log = std::fs::read_to_string(s.log())?;
+            let behind = log.get(length..).unwrap_or_default();
+            let whole = behind.rfind('\n').map_or("", |end| &behind[..end]);
+            Ok(whole.lines().find_map(|line| line.strip_prefix(&prefix)).map(str::to_owned))
+        })?;
+        ensure!(next == (step + 1).to_string(), "{stream} goes on with {next} behind {step}");
+    }
+    s.ask(&["k"])?;
+    s.wait_end().map(drop)
+}
+
 /// The console of the coordinator understands the same words.
 fn console(s: &mut Scenario) -> Result<()> {
     s.launch()?;
@@ -266,6 +290,13 @@ fn main() -> ExitCode {
         Case::flow("status_and_list", threads(), status_and_list).streams(2),
         Case::flow("nothing_to_checkpoint", threads(), nothing_to_checkpoint).sampled_as(RunAs::User),
         Case::flow("kill_and_quit", threads(), kill_and_quit).streams(2),
+        Case::flow(
+            "nothing_happens_behind_a_checkpoint_that_ends_all",
+            Program::c("threads.c", &[]).args(&["8", "0"]),
+            nothing_happens_behind_a_checkpoint_that_ends_all,
+        )
+        .streams(8)
+        .sampled_as(RunAs::User),
         Case::flow("checkpoint_and_kill", threads(), checkpoint_and_kill).streams(2).sampled_as(RunAs::User),
         Case::flow("console", threads(), console).streams(2).sampled_as(RunAs::Root),
         Case::flow("interval", threads(), interval).streams(2).sampled_as(RunAs::User),

@@ -382,13 +382,14 @@ impl Computation {
             generation.members.values_mut().for_each(|member| member.part = Part::Suspended);
         }
         let processes = generation.members.len() as u32;
+        let ends = next == Phase::Syncing && generation.request.kill;
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
         // They are asked for at the first barrier.
         let neighbours = if next == Phase::Counting { self.neighbours() } else { BTreeMap::new() };
         for client in clients {
             if let Some(worker) = self.workers.get(&client) {
                 let neighbours = neighbours.get(&worker.join.host).cloned().unwrap_or_default();
-                self.send(client, FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
+                self.send(client, FromCoordinator::Passed { generation: number, barrier, processes, neighbours, ends });
             }
         }
         if next == Phase::Syncing {

@@ -208,7 +208,13 @@ impl Computation {
         let processes = restart.expected;
         restart.stopwatch.end_phase(if next == Part::Resumed { "resume" } else { "rejoin" }, now);
         let neighbours = Vec::new();
-        self.send_to_workers(&FromCoordinator::Passed { generation: number, barrier, processes, neighbours });
+        self.send_to_workers(&FromCoordinator::Passed {
+            generation: number,
+            barrier,
+            processes,
+            neighbours,
+            ends: false,
+        });
         if next == Part::Resumed {
             self.counts.restarted += 1;
             if let Activity::Restart(mut restart) = std::mem::replace(&mut self.activity, Activity::Running) {

@@ -112,13 +112,14 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     }
     worker.event_or_tell(Event::Resume);
     let written = passed.is_ok();
-    // One that is to stand still again does so when the generation is decided on: until then it has something to do.
-    let stands_still = worker.continued;
-    if !stands_still {
+    // One that is to stand still again does so when the generation is decided on: until then it has something to do. One
+    // that is to end then does nothing behind its image, and sees no relative of its end.
+    let stays_stopped = worker.continued || written && worker.ends;
+    if !stays_stopped {
         go_on(worker, written);
     }
     let resumed = sys::clock(libc::CLOCK_MONOTONIC);
-    if !stands_still {
+    if !stays_stopped {
         worker.event_or_tell(Event::Running);
     }
     worker.underway = 0;
@@ -159,7 +160,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
             }
         }
     }
-    if stands_still {
+    if stays_stopped {
         worker.await_decision(generation);
         go_on(worker, written);
         worker.event_or_tell(Event::Running);

@@ -56,6 +56,8 @@ pub struct Worker {
     pub slot: &'static Slot,
     /// The process stood still (SIGSTOP), and was continued for what it is asked.
     pub continued: bool,
+    /// The process is to end with the generation under way.
+    pub ends: bool,
 }
 
 /// Why a process has not joined.
@@ -138,6 +140,7 @@ impl Worker {
             buffer: make_buffer()?,
             slot,
             continued: false,
+            ends: false,
         };
         // A restart brings a coordinator, whatever the launch had said.
         if config.alone && !restore::is_restarted() {
@@ -252,10 +255,11 @@ impl Worker {
         }
         loop {
             match self.receive(limit) {
-                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours })
+                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours, ends })
                     if g == generation && barriers.contains(&b) =>
                 {
                     self.peers = processes;
+                    self.ends = ends;
                     if b == Barrier::Suspended {
                         host::description::set_neighbours(neighbours);
                     }
