@@ -9,7 +9,7 @@ use crate::console::{self, Console, Line};
 use crate::journal::Journal;
 use crate::metrics::MetricsFile;
 use crate::standstill;
-use crate::stream::Stream;
+use crate::stream::{Peer, Stream};
 use crate::values;
 use dmtcp_launcher::{local, say};
 use dmtcp_protocol::auth::Key;
@@ -398,10 +398,14 @@ impl Server {
         let sockets = standstill::Sockets::look();
         for client in clients {
             let Some(connection) = self.connections.get_mut(client) else { continue };
-            // Processes come by TCP; what comes by the unix socket only asks.
-            let Some((ours, theirs)) = connection.stream.ends() else { continue };
-            let Some(inode) = sockets.other_end(ours, theirs) else { continue };
-            let Some(pid) = stopped.get(&inode) else { continue };
+            let pid = match connection.stream.peer() {
+                Some(Peer::Addresses(ours, theirs)) => {
+                    sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode))
+                }
+                Some(Peer::Process(number)) => stopped.values().find(|pid| pid.as_raw() == number),
+                None => None,
+            };
+            let Some(pid) = pid else { continue };
             let message = format!("process {pid} stands still (SIGSTOP): it is continued for what is asked");
             self.journal.note("continued", json!({"pid": pid.as_raw()}), message);
             match connection.send(&FromCoordinator::Continued) {

@@ -1,8 +1,9 @@
 //! Processes of this host that stand still (SIGSTOP), found by their connections.
 //!
-//! The pid that a process gives of itself may be one of another pid namespace, so it is not asked. The kernel tells which
-//! socket is the other end of a connection (/proc/net/tcp), and which stopped process holds it (the descriptor table of
-//! its checkpoint thread, which is not that of the process). What cannot be looked at is left alone: then the generation
+//! The pid that a process gives of itself may be one of another pid namespace, so it is not asked. The kernel tells who
+//! connected by a unix socket, as this process would name it; for TCP it tells which socket is the other end of a
+//! connection (/proc/net/tcp), and which stopped process holds it (the descriptor table of its checkpoint thread, which is
+//! not that of the process). What cannot be looked at is left alone: then the generation
 //! fails in its time and names the process.
 
 use nix::unistd::Pid;

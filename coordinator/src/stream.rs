@@ -3,7 +3,7 @@
 use mio::event::Source;
 use mio::net::{TcpStream, UnixStream};
 use mio::{Interest, Registry, Token};
-use nix::sys::socket::{setsockopt, sockopt};
+use nix::sys::socket::{getsockopt, setsockopt, sockopt};
 use nix::unistd::Uid;
 use std::io::{self, Read, Write};
 use std::net::SocketAddr;
@@ -17,6 +17,14 @@ pub enum Stream {
     Tcp(TcpStream),
     /// A program of this host.
     Local(UnixStream),
+}
+
+/// What the kernel tells of the other end of a connection.
+pub enum Peer {
+    /// Our address and the client's.
+    Addresses(SocketAddr, SocketAddr),
+    /// Pid of the process that connected.
+    Process(i32),
 }
 
 impl Stream {
@@ -33,11 +41,11 @@ impl Stream {
         }
     }
 
-    /// Our address and the client's; only TCP has them.
-    pub fn ends(&self) -> Option<(SocketAddr, SocketAddr)> {
+    /// What tells which process the client is.
+    pub fn peer(&self) -> Option<Peer> {
         match self {
-            Self::Tcp(stream) => Some((stream.local_addr().ok()?, stream.peer_addr().ok()?)),
-            Self::Local(_) => None,
+            Self::Tcp(stream) => Some(Peer::Addresses(stream.local_addr().ok()?, stream.peer_addr().ok()?)),
+            Self::Local(stream) => Some(Peer::Process(getsockopt(stream, sockopt::PeerCredentials).ok()?.pid())),
         }
     }
 

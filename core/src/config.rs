@@ -12,6 +12,8 @@ pub struct Config {
     pub coord_host: String,
     /// Its port.
     pub coord_port: u16,
+    /// Its unix socket, if it is of this host; else empty.
+    pub coord_socket: String,
     /// File with the key.
     pub key_file: String,
     /// Where images go.
@@ -58,14 +60,45 @@ pub fn variable(name: &str) -> Option<String> {
     unsafe {
         let mut entry = environ;
         while !entry.is_null() && !(*entry).is_null() {
-            let text = CStr::from_ptr(*entry).to_bytes();
-            if let Some(value) = text.strip_prefix(name.as_bytes()).and_then(|r| r.strip_prefix(b"=")) {
-                return Some(String::from_utf8_lossy(value).into_owned());
+            if let Some(value) = value_of(*entry, name) {
+                return Some(String::from_utf8_lossy(CStr::from_ptr(value).to_bytes()).into_owned());
             }
             entry = entry.add(1);
         }
     }
     None
+}
+
+/// Where the value begins in an entry of this name. Most entries have another one, which their first bytes tell: each start
+/// of a program asks for dozens of names, and an environment may be long.
+///
+/// # Safety
+/// `entry` is a zero-terminated string.
+unsafe fn value_of(entry: *const c_char, name: &str) -> Option<*const c_char> {
+    // SAFETY: a zero differs from each byte of a name and from '=', so nothing behind the end is read.
+    unsafe {
+        let mut expected = name.bytes().chain([b'=']).enumerate();
+        expected.all(|(i, byte)| *entry.add(i) as u8 == byte).then(|| entry.add(name.len() + 1))
+    }
+}
+
+/// Takes a variable out of the environment: what it says holds once. Only before the program has begun.
+pub fn forget(name: &str) {
+    // SAFETY: the program has one thread and has not begun; the list ends with a null pointer.
+    unsafe {
+        let mut from = environ.cast_mut();
+        let mut to = from;
+        while !from.is_null() && !(*from).is_null() {
+            if value_of(*from, name).is_none() {
+                to.write(*from);
+                to = to.add(1);
+            }
+            from = from.add(1);
+        }
+        if !to.is_null() {
+            to.write(std::ptr::null());
+        }
+    }
 }
 
 /// Whether there is an environment to read. Code that a program has in its `.preinit_array` (the run times of sanitizers)
@@ -92,7 +125,7 @@ const OUR_PROGRAMS: [&str; 6] =
     ["dmtcp_command", "dmtcp_coordinator", "dmtcp_inspect", "dmtcp_launch", "dmtcp_nocheckpoint", "dmtcp_restart"];
 
 fn read() -> Option<Config> {
-    if OUR_PROGRAMS.contains(&&crate::life::worker::program()[..]) {
+    if OUR_PROGRAMS.contains(&crate::life::worker::program()) {
         return None;
     }
     let coord_port = variable(names::COORD_PORT)?.parse().ok()?;
@@ -100,6 +133,7 @@ fn read() -> Option<Config> {
     Some(Config {
         coord_host: variable(names::COORD_HOST).unwrap_or_else(|| "127.0.0.1".into()),
         coord_port,
+        coord_socket: variable(names::COORD_SOCKET).unwrap_or_default(),
         key_file: variable(names::COORD_KEY_FILE).unwrap_or_default(),
         checkpoint_dir: variable(names::CHECKPOINT_DIR).unwrap_or_else(|| ".".into()),
         signal: variable(names::SIGCKPT)

@@ -11,10 +11,12 @@ use dmtcp_protocol::frame::{self, FrameError};
 use dmtcp_protocol::message::{
     Answer, Challenge, Command, ComputationId, FromClient, FromCoordinator, Hello, Outcome, Timings,
 };
+use nix::fcntl::{FcntlArg, fcntl};
 use serde::de::DeserializeOwned;
 use std::io::{self, Read, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpStream, ToSocketAddrs, UdpSocket};
-use std::path::Path;
+use std::os::fd::{AsFd, RawFd};
+use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
 /// How long a connection attempt may take.
@@ -23,6 +25,10 @@ const CONNECT: Duration = Duration::from_secs(5);
 const HANDSHAKE: Duration = Duration::from_secs(10);
 /// How long an answer may take that needs no work.
 pub const ANSWER: Duration = Duration::from_secs(15);
+
+/// Lowest number of a descriptor that is handed over: out of the way of what the program inherits, and within the 64 that
+/// the kernel has a place for in every process.
+const HANDED_OVER: RawFd = 60;
 
 /// Why a conversation does not take place or ends.
 #[derive(Debug, thiserror::Error)]
@@ -113,13 +119,14 @@ pub struct Connection {
     received: Vec<u8>,
     peer: String,
     address: IpAddr,
+    socket: Option<PathBuf>,
 }
 
 /// Connects and proves the key both ways. `tmpdir` is the flag of that name: where a unix socket would be.
 pub fn connect(host: &str, port: u16, key: &Key, tmpdir: Option<&Path>) -> Result<Connection, ClientError> {
     let peer = format!("{host}:{port}");
-    let (stream, address) = reach(host, port, &peer, tmpdir)?;
-    let mut connection = Connection { stream, received: Vec::new(), peer, address };
+    let (stream, address, socket) = reach(host, port, &peer, tmpdir)?;
+    let mut connection = Connection { stream, received: Vec::new(), peer, address, socket };
     connection.shake_hands(key)?;
     Ok(connection)
 }
@@ -181,6 +188,11 @@ impl Connection {
         self.address
     }
 
+    /// The unix socket that the conversation goes over.
+    pub fn socket(&self) -> Option<&Path> {
+        self.socket.as_deref()
+    }
+
     /// Host and port of the coordinator, for messages.
     pub fn peer(&self) -> &str {
         &self.peer
@@ -189,6 +201,21 @@ impl Connection {
     /// The socket, for a program that waits for several things at once.
     pub fn stream(&self) -> &Stream {
         &self.stream
+    }
+
+    /// Leaves the conversation to the program that this process becomes. The value is its descriptor, which stays open;
+    /// `None` where that is not possible.
+    pub fn hand_over(self) -> Option<RawFd> {
+        if !self.received.is_empty() {
+            return None;
+        }
+        // Limits would go along with the socket.
+        self.stream.set_read_timeout(None).and_then(|()| self.stream.set_write_timeout(None)).ok()?;
+        let socket = match &self.stream {
+            Stream::Tcp(stream) => stream.as_fd(),
+            Stream::Local(stream) => stream.as_fd(),
+        };
+        fcntl(socket, FcntlArg::F_DUPFD(HANDED_OVER)).ok()
     }
 
     fn shake_hands(&mut self, key: &Key) -> Result<(), ClientError> {
@@ -264,20 +291,23 @@ pub(crate) fn is_own(address: IpAddr) -> bool {
     address.is_loopback() || UdpSocket::bind((address, 0)).is_ok()
 }
 
-fn reach(host: &str, port: u16, peer: &str, tmpdir: Option<&Path>) -> Result<(Stream, IpAddr), ClientError> {
+/// A connection, the coordinator's address, and its unix socket if that is what was connected to.
+type Reached = (Stream, IpAddr, Option<PathBuf>);
+
+fn reach(host: &str, port: u16, peer: &str, tmpdir: Option<&Path>) -> Result<Reached, ClientError> {
     let mut failure = io::Error::from(io::ErrorKind::AddrNotAvailable);
     for address in addresses(host, port)? {
         let ip = address.ip();
         if (ip.is_loopback() || host == scratch::host_name() && is_own(ip))
-            && let Some(stream) = local::reach(address, tmpdir)
+            && let Some((stream, socket)) = local::reach(address, tmpdir)
         {
-            return Ok((Stream::Local(stream), ip));
+            return Ok((Stream::Local(stream), ip, Some(socket)));
         }
         match TcpStream::connect_timeout(&address, CONNECT) {
             Ok(stream) => {
                 // Small messages that wait for each other: Nagle would cost a delayed acknowledgement each.
                 stream.set_nodelay(true).map_err(|error| ClientError::Broken { peer: peer.into(), error })?;
-                return Ok((Stream::Tcp(stream), ip));
+                return Ok((Stream::Tcp(stream), ip, None));
             }
             Err(error) => failure = error,
         }

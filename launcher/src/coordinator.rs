@@ -14,7 +14,7 @@ use dmtcp_protocol::env;
 use nix::fcntl::{FcntlArg, fcntl};
 use std::io::{self, Write};
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr, TcpListener};
-use std::os::fd::{AsRawFd, FromRawFd, OwnedFd};
+use std::os::fd::{AsRawFd, FromRawFd, OwnedFd, RawFd};
 use std::os::unix::ffi::OsStrExt;
 use std::path::{Path, PathBuf};
 use std::process::{Command, Stdio};
@@ -69,7 +69,7 @@ pub struct Found {
     pub started: bool,
     /// Where its unix socket is: [`Wanted::tmpdir`].
     tmpdir: Option<PathBuf>,
-    /// The conversation that showed that it is there, when it was there before.
+    /// The conversation that showed that it is there.
     connection: Option<Connection>,
 }
 
@@ -80,6 +80,17 @@ impl Found {
             Some(connection) => Ok(connection),
             None => client::connect(&self.host, self.port, &self.key.key, self.tmpdir.as_deref()),
         }
+    }
+
+    /// Its unix socket, if it is of this host and could be reached by that.
+    pub fn socket(&self) -> Option<&Path> {
+        self.connection.as_ref()?.socket()
+    }
+
+    /// The conversation that showed that it is there, for the program that this process becomes: see
+    /// [`Connection::hand_over`].
+    pub fn hand_over(&mut self) -> Option<RawFd> {
+        self.connection.take()?.hand_over()
     }
 }
 
@@ -148,18 +159,20 @@ pub fn find_or_start(wanted: &Wanted) -> Result<Found, StartError> {
             Err(error) => return Err(error.into()),
         }
     }
+    let started = found.is_none();
     let (address, port, connection) = match found {
         Some(connection) => (connection.address(), port, Some(connection)),
         None => {
             let (address, port) = start(wanted, &host, port, &key)?;
-            (address, port, None)
+            // It serves. Whoever needs a conversation that there is none of says why.
+            (address, port, client::connect(&host, port, &key.key, wanted.tmpdir.as_deref()).ok())
         }
     };
     if let Some(path) = &wanted.port_file {
         write_port_file(path, port).map_err(|error| StartError::PortFile { path: path.clone(), error })?;
     }
     let tmpdir = wanted.tmpdir.clone();
-    Ok(Found { host, address, port, key, started: connection.is_none(), tmpdir, connection })
+    Ok(Found { host, address, port, key, started, tmpdir, connection })
 }
 
 /// Opens the socket that a coordinator listens on, at one address or (`None`) at all; the second value is the port.

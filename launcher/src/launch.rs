@@ -96,7 +96,8 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     // clap demands a command.
     let name = flags.command.first().map(OsString::as_os_str).unwrap_or_default();
     let program = target::find(name)?;
-    if let (Some(warning), 0..=1) = (target::examine(&program)?, quiet) {
+    let stays_outside = target::examine(&program)?;
+    if let (Some(warning), 0..=1) = (&stays_outside, quiet) {
         say::err(format_args!("{PROGRAM}: warning: {warning}"));
     }
     let own = std::env::current_exe().map_err(LaunchError::OwnProgram)?;
@@ -105,17 +106,27 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let checkpoint_dir = checkpoint_directory(flags)?;
     let mut wanted = flags.coordinator.wanted(PROGRAM);
     wanted.checkpoint_dir = Some(checkpoint_dir.clone());
+    let mut environment = Environment::inherited();
+    environment.remove(env::COORD_CONNECTION);
+    environment.remove(env::COORD_SOCKET);
     let coordinator = if flags.no_coordinator {
         let key = key::load_or_create(wanted.tmpdir.as_deref()).map_err(StartError::Key)?;
         (Ipv4Addr::LOCALHOST.into(), 0, key)
     } else {
-        let found = coordinator::find_or_start(&wanted)?;
+        let mut found = coordinator::find_or_start(&wanted)?;
+        if let Some(path) = found.socket() {
+            environment.set(env::COORD_SOCKET, path);
+        }
+        // What stays outside would keep it open for ever.
+        let handed_over = if stays_outside.is_none() { found.hand_over() } else { None };
+        if let Some(number) = handed_over {
+            environment.set(env::COORD_CONNECTION, number.to_string());
+        }
         (found.address, found.port, found.key)
     };
     let (address, port, key): (IpAddr, u16, KeyFile) = coordinator;
     let scratch = scratch::ensure(flags.coordinator.tmpdir.as_deref())?;
 
-    let mut environment = Environment::inherited();
     preload.put_into(&mut environment);
     environment.set(env::LAUNCHED, std::process::id().to_string());
     environment.set(env::COORD_HOST, address.to_string());

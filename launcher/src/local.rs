@@ -143,16 +143,17 @@ impl Drop for Listener {
 }
 
 /// A connection to the coordinator that listens at this address of this host, if it has a unix socket in our scratch
-/// directory. Waits for nothing.
-pub(crate) fn reach(address: SocketAddr, tmpdir: Option<&Path>) -> Option<UnixStream> {
-    let directory = Directory::open(&scratch::place(tmpdir)).ok()?;
+/// directory, and the socket's path. Waits for nothing.
+pub(crate) fn reach(address: SocketAddr, tmpdir: Option<&Path>) -> Option<(UnixStream, PathBuf)> {
+    let place = scratch::place(tmpdir);
+    let directory = Directory::open(&place).ok()?;
     let any: &[IpAddr] = match address {
         SocketAddr::V4(_) => &[IpAddr::V4(Ipv4Addr::UNSPECIFIED), IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
         SocketAddr::V6(_) => &[IpAddr::V6(Ipv6Addr::UNSPECIFIED)],
     };
     std::iter::once(address.ip()).chain(any.iter().copied()).find_map(|listens_on| {
         let name = name(SocketAddr::new(listens_on, address.port())).ok()?;
-        open(&directory.entry(&name)).ok()
+        Some((open(&directory.entry(&name)).ok()?, place.join(name)))
     })
 }
 

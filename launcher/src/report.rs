@@ -15,7 +15,7 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Done { generation: None, .. } => "done".into(),
         Outcome::Done { generation: Some(generation), notes } => {
             let mut text = format!("checkpoint complete: generation {generation}");
-            for note in notes {
+            for note in folded(notes) {
                 // Writing to a String cannot fail, here and below.
                 let _ = write!(text, "\nnote: {note}");
             }
@@ -26,6 +26,24 @@ pub fn outcome(outcome: &Outcome) -> String {
         Outcome::Status(shown) => status(shown),
         Outcome::List(workers) => list(workers),
     }
+}
+
+/// Notes (`PROCESS: TEXT`), those of the same text as one: what all processes have inherited is said of each.
+fn folded(notes: &[String]) -> Vec<String> {
+    let mut kinds: Vec<(&str, &str, usize)> = Vec::new();
+    for note in notes {
+        let (process, text) = note.split_once(": ").unwrap_or(("", note));
+        match kinds.iter_mut().find(|kind| kind.1 == text) {
+            Some(kind) => kind.2 += 1,
+            None => kinds.push((process, text, 0)),
+        }
+    }
+    let shown = kinds.iter().map(|(process, text, more)| match (process, more) {
+        (&"", _) => (*text).to_owned(),
+        (_, 0) => format!("{process}: {text}"),
+        (_, more) => format!("{process} and {more} more: {text}"),
+    });
+    shown.collect()
 }
 
 /// The status as text.
@@ -127,5 +145,18 @@ pub fn barrier_name(barrier: Barrier) -> &'static str {
         Barrier::Refilled => "Refilled",
         Barrier::Restarted => "Restarted",
         Barrier::Resumed => "Resumed",
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_said_of_several_processes_is_one_line() {
+        let notes = ["a[1]@h: fd 9 -> x", "b[2]@h: fd 9 -> x", "a[1]@h: fd 9 -> y", "c[3]@h: fd 9 -> x"];
+        let done = Outcome::Done { generation: Some(4), notes: notes.map(str::to_owned).to_vec() };
+        let expected = "checkpoint complete: generation 4\nnote: a[1]@h and 2 more: fd 9 -> x\nnote: a[1]@h: fd 9 -> y";
+        assert_eq!(outcome(&done), expected);
     }
 }

@@ -28,18 +28,36 @@ use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicUsize, Ordering};
 
 /// Pages straight from the kernel.
 struct Pages {
-    /// Whether they are all there from the beginning. The plan of an image names the pages that have content; those of the
-    /// arena that the plan itself is allocated from must not get theirs after it was looked.
+    /// Whether they must be there before they are used. The plan of an image names the pages that have content; those of
+    /// the arena that the plan itself is allocated from must not get theirs after it was looked. All of a region are there
+    /// from the beginning, but for the first one: many a process, and each fork's child has one of its own, ends before
+    /// there is a checkpoint. See [`Arenas::settle`].
     populated: bool,
+    /// Start and length of the first region that was to be populated; 0: there is none, or it is.
+    unsettled: [AtomicUsize; 2],
+}
+
+impl Pages {
+    const fn new(populated: bool) -> Self {
+        Self { populated, unsettled: [const { AtomicUsize::new(0) }; 2] }
+    }
 }
 
 // SAFETY: mmap returns fresh, page-aligned memory that nobody else has. Nothing is ever given back: while an image is
 // written, memory that was in the plan must stay.
 unsafe impl dlmalloc::Allocator for Pages {
     fn alloc(&self, size: usize) -> (*mut u8, usize, u32) {
-        let populate = if self.populated { libc::MAP_POPULATE } else { 0 };
+        let [first, length] = &self.unsettled;
+        let is_first = self.populated && first.load(Ordering::Relaxed) == 0 && length.load(Ordering::Relaxed) == 0;
+        let populate = if self.populated && !is_first { libc::MAP_POPULATE } else { 0 };
         match headroom::map(size, populate) {
-            Ok(address) => (address as *mut u8, size, 0),
+            Ok(address) => {
+                if is_first {
+                    first.store(address as usize, Ordering::Relaxed);
+                    length.store(size, Ordering::Relaxed);
+                }
+                (address as *mut u8, size, 0)
+            }
             Err(_) => (std::ptr::null_mut(), 0, 0),
         }
     }
@@ -66,7 +84,7 @@ unsafe impl dlmalloc::Allocator for Pages {
 type Heap = Dlmalloc<Pages>;
 
 const fn heap(populated: bool) -> UnsafeCell<Heap> {
-    UnsafeCell::new(Dlmalloc::new_with_allocator(Pages { populated }))
+    UnsafeCell::new(Dlmalloc::new_with_allocator(Pages::new(populated)))
 }
 
 const FREE: u32 = 0;
@@ -252,9 +270,21 @@ impl Arenas {
     pub fn after_fork(&self) {
         self.mark.fetch_add(NEXT_MARK, Ordering::Relaxed);
         // SAFETY: the child has one thread, this one, and it is not inside the arena.
-        unsafe { self.checkpoint.get().write(Dlmalloc::new_with_allocator(Pages { populated: true })) };
+        unsafe { self.checkpoint.get().write(Dlmalloc::new_with_allocator(Pages::new(true))) };
         self.returned.store(std::ptr::null_mut(), Ordering::Relaxed);
         self.common.iter().for_each(Arena::leave);
+    }
+
+    /// Populates what the checkpoint thread's arena has. To be called by that thread, before an image is planned.
+    pub fn settle(&self) {
+        // SAFETY: nobody but the checkpoint thread touches this heap.
+        let [first, length] = unsafe { &(*self.checkpoint.get()).allocator().unsettled };
+        let start = first.swap(0, Ordering::Relaxed);
+        for page in (start..start + if start == 0 { 0 } else { length.load(Ordering::Relaxed) }).step_by(PAGE) {
+            let word = page as *mut u8;
+            // SAFETY: the region is mapped and writable, and never given back; the byte stays as it is.
+            unsafe { word.write_volatile(word.read_volatile()) };
+        }
     }
 
     /// A block for a thread of the application, and its mark.

@@ -4,6 +4,11 @@
 
 /// Pid of the process that a launch made: the one that tells its user at once if it cannot join.
 pub const LAUNCHED: &str = "DMTCP_LAUNCHED";
+/// Number of the descriptor that is the launch's conversation with the coordinator: the process that a launch made takes it
+/// over, which spares it a handshake.
+pub const COORD_CONNECTION: &str = "DMTCP_COORD_CONNECTION";
+/// Path of the coordinator's unix socket, for processes of its host; they take TCP where it does not serve.
+pub const COORD_SOCKET: &str = "DMTCP_COORD_SOCKET";
 /// Host that the coordinator listens on; numeric once a launch has set it.
 pub const COORD_HOST: &str = "DMTCP_COORD_HOST";
 /// Port that the coordinator listens on.
@@ -85,10 +90,11 @@ pub const ABORT_ON_FAILURE: [&str; 2] = ["DMTCP_ABORT_ON_FAILURE", "DMTCP_ABORT_
 pub const SLEEP_ON_FAILURE: &str = "DMTCP_SLEEP_ON_FAILURE";
 
 /// What goes along when a program is executed with another environment.
-pub const CARRIED: [&str; 31] = [
+pub const CARRIED: [&str; 32] = [
     COORD_HOST,
     COORD_PORT,
     COORD_KEY_FILE,
+    COORD_SOCKET,
     CHECKPOINT_DIR,
     TMPDIR,
     SIGCKPT,

@@ -241,6 +241,8 @@ fn announce(
         checkpoint_dir: directory,
         tmpdir: tmpdir.to_string_lossy().into_owned(),
         environment: std::env::vars_os()
+            .filter(|(name, _)| name != env::COORD_SOCKET)
+            .chain(connection.socket().map(|path| (env::COORD_SOCKET.into(), path.into())))
             .map(|(name, value)| [name.as_bytes(), b"=", value.as_bytes()].concat())
             .collect(),
         ids: String::new(),

@@ -102,6 +102,49 @@ fn an_emptied_environment(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// Processes come by the coordinator's unix socket; where it does not serve, by TCP.
+fn either_socket_of_the_coordinator(s: &mut Scenario) -> Result<()> {
+    let program = s.prepared()?;
+    for assignment in ["DMTCP_COORD_PORT=1", "DMTCP_COORD_SOCKET=/no/such/socket", "DMTCP_COORD_SOCKET="] {
+        let mut command = launcher(s)?;
+        command.args(["/usr/bin/env", assignment]).args(&program);
+        s.launch_command(command)?;
+        s.see_steps(2)?;
+        s.checkpoint().with_context(|| format!("with {assignment}"))?;
+        s.kill()?;
+        s.restart(&Restart::images())?;
+        s.see_steps(2)?;
+        s.checkpoint().with_context(|| format!("restarted, with {assignment}"))?;
+        s.ask(&["k"])?;
+        s.wait_end()?;
+        for image in s.image_files()? {
+            std::fs::remove_file(image)?;
+        }
+        let _ = std::fs::remove_file(s.log());
+    }
+    Ok(())
+}
+
+/// The conversation that the launch leaves to the process does not show in the program.
+fn the_program_inherits_nothing_of_the_launch(s: &mut Scenario) -> Result<()> {
+    const SCRIPT: &str = "echo /proc/$$/fd/*; [ -z \"${DMTCP_COORD_CONNECTION+set}\" ]";
+    let native = {
+        let mut command = s.command("/bin/sh");
+        command.args(["-c", SCRIPT]);
+        s.output(command)?
+    };
+    let numbers = |said: &str| -> Vec<String> {
+        said.split_whitespace().filter_map(|path| Some(path.rsplit_once('/')?.1.to_owned())).collect()
+    };
+    let mut command = launcher(s)?;
+    command.args(["/bin/sh", "-c", SCRIPT]);
+    let ours = s.output(command)?;
+    ensure!(ours.status.success(), "the variable is there: {}", text(&ours));
+    ensure!(!numbers(&text(&native)).is_empty(), "the shell shows no descriptors: {}", text(&native));
+    ensure!(numbers(&text(&ours)) == numbers(&text(&native)), "{} instead of {}", text(&ours), text(&native));
+    Ok(())
+}
+
 /// A plugin's wrapper that is left out is not called; those of others are.
 fn a_wrapper_is_left_out(s: &mut Scenario) -> Result<()> {
     let built = match std::env::var_os("DMTCP_TEST_BIN") {
@@ -240,6 +283,11 @@ fn main() -> ExitCode {
         Case::flow("compression_by_option_and_variable", threads(), compression).streams(2).sampled_as(RunAs::User),
         Case::flow("an_emptied_environment_keeps_the_launch", threads(), an_emptied_environment)
             .streams(2)
+            .sampled_as(RunAs::User),
+        Case::flow("either_socket_of_the_coordinator_serves", threads(), either_socket_of_the_coordinator)
+            .streams(2)
+            .sampled_as(RunAs::User),
+        Case::flow("the_program_inherits_nothing_of_the_launch", threads(), the_program_inherits_nothing_of_the_launch)
             .sampled_as(RunAs::User),
         Case::flow("a_wrapper_is_left_out", threads(), a_wrapper_is_left_out).sampled_as(RunAs::User),
         Case::flow("plugins_are_switched", threads(), plugins_are_switched).sampled_as(RunAs::User),

@@ -8,7 +8,7 @@ use crate::{config, life, log, threads};
 use dmtcp_plugin_api::abi::{EXEC_STATE, Event, PostExec};
 use dmtcp_plugin_api::{arena, sys};
 use std::cell::Cell;
-use std::ffi::{CStr, c_char, c_int, c_void};
+use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicU32, Ordering};
 
 /// A bit for each event that somebody asks for, by its number.
@@ -74,7 +74,6 @@ pub fn set_errno(to: c_int) {
 }
 
 unsafe extern "C" {
-    static mut environ: *mut *const c_char;
     fn __errno_location() -> *mut c_int;
 }
 
@@ -82,7 +81,7 @@ unsafe extern "C" {
 /// INIT; the program has not begun.
 pub fn after_exec() {
     let Some(state) = config::variable(EXEC_STATE) else { return };
-    forget_variable();
+    config::forget(EXEC_STATE);
     let mut numbers = state.split(':').map(|word| word.parse::<u64>().ok());
     let (Some(Some(fd)), Some(Some(inode))) = (numbers.next(), numbers.next()) else { return };
     // Another file under that number: the variable has been inherited from somebody else.
@@ -92,25 +91,5 @@ pub fn after_exec() {
         let mut payload = PostExec { serialization_fd: fd as i32 };
         happened(Event::PostExec as u32, (&raw mut payload).cast());
         sys::close(fd as i32);
-    }
-}
-
-/// Takes the entry out of the environment.
-fn forget_variable() {
-    // SAFETY: the program has one thread and has not begun; the list ends with a null pointer.
-    unsafe {
-        let mut from = environ;
-        let mut to = environ;
-        while !from.is_null() && !(*from).is_null() {
-            let entry = CStr::from_ptr(*from).to_bytes();
-            if !entry.strip_prefix(EXEC_STATE.as_bytes()).is_some_and(|rest| rest.starts_with(b"=")) {
-                to.write(*from);
-                to = to.add(1);
-            }
-            from = from.add(1);
-        }
-        if !to.is_null() {
-            to.write(std::ptr::null());
-        }
     }
 }

@@ -73,7 +73,7 @@ fn converse<R>(
     answer: impl Fn(FromCoordinator) -> Option<R>,
 ) -> Option<R> {
     undisturbed(|| {
-        let mut link = Link::open(&standing.host, standing.port, &standing.key).ok()?;
+        let mut link = Link::open(&standing.host, standing.port, &standing.socket, &standing.key).ok()?;
         link.send(message).ok()?;
         loop {
             match link.receive(ANSWER_LIMIT) {

@@ -19,6 +19,8 @@ pub struct Standing {
     pub host: String,
     /// Its port.
     pub port: u16,
+    /// Its unix socket, if it is of this host; else empty.
+    pub socket: String,
     /// The computation's key.
     pub key: Key,
     /// The computation.
@@ -102,6 +104,7 @@ pub fn joined(worker: &Worker) {
     let standing = Standing {
         host: worker.host.clone(),
         port: worker.port,
+        socket: worker.socket.clone(),
         key: worker.key.clone(),
         computation: worker.computation,
         computation_text: std::ffi::CString::new(worker.computation.to_string()).unwrap_or_default(),

@@ -78,7 +78,7 @@ pub fn commit(worker: &Worker, written: &Written) -> Result<(), String> {
         images: vec![Image {
             path: written.path.clone(),
             public_path: written.public_path.clone(),
-            program: program(),
+            program: program().to_owned(),
             virtual_pid: ids::to_virtual(sys::pid()),
             host: host_name(),
             bytes: sys::stat(written.path.as_bytes()).map_or(written.bytes, |s| s.st_blocks as u64 * 512),

@@ -262,6 +262,7 @@ fn describe_and_write(
     let file = create(&worker.checkpoint_dir, &directory, &path).map_err(&fail)?;
     let volatile = capture::volatile(&own);
     threads::settle().map_err(&fail)?;
+    crate::ARENAS.settle();
     let mut plan = capture::plan(&mut described, &facts, &own).map_err(&fail)?;
     if config::config().is_some_and(|c| c.fail_on_unsupported)
         && let Some(first) = described.unsupported.first()
@@ -330,7 +331,7 @@ pub fn process_name(process: u128) -> String {
 
 /// File name of the process's image.
 pub fn image_name(process: u128) -> String {
-    format!("ckpt_{}_{}.dmtcp", safe(&program()), process_name(process))
+    format!("ckpt_{}_{}.dmtcp", safe(program()), process_name(process))
 }
 
 /// A program's name as part of a file name.
@@ -383,7 +384,7 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
         sid: family(2),
         uid: id(libc::SYS_geteuid),
         gid: id(libc::SYS_getegid),
-        program: program(),
+        program: program().to_owned(),
         exe: text("/proc/thread-self/../../exe"),
         args: arguments
             .strip_suffix(b"\0")

@@ -9,12 +9,18 @@ use dmtcp_plugin_api::{arena, sys};
 /// PIDFD_THREAD (kernel 6.9): a pidfd of a thread that is not the first one.
 const PIDFD_THREAD: usize = libc::O_EXCL as usize;
 
-/// Gives the calling thread an empty table of its own.
-pub fn separate() -> Result<(), String> {
+/// Gives the calling thread a table of its own, with nothing in it but this descriptor of the application's.
+pub fn separate(kept: Option<u32>) -> Result<(), String> {
     // SAFETY: the thread stops sharing its descriptors; the copies that it gets are closed.
     unsafe { sys::call(libc::SYS_unshare as i32, [libc::CLONE_FILES as usize, 0, 0, 0, 0, 0]) }
         .map_err(|e| format!("the checkpoint thread cannot have descriptors of its own (unshare: errno {e})"))?;
-    sys::close_range(0, u32::MAX)
+    let (below, above) = match kept {
+        None => (None, Some(0)),
+        Some(number) => (number.checked_sub(1), number.checked_add(1)),
+    };
+    below
+        .map_or(Ok(()), |last| sys::close_range(0, last))
+        .and_then(|()| above.map_or(Ok(()), |first| sys::close_range(first, u32::MAX)))
         .map_err(|e| format!("the checkpoint thread cannot close its copies of descriptors (errno {e})"))
 }
 

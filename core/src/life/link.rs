@@ -96,34 +96,65 @@ pub fn random<const N: usize>() -> [u8; N] {
     out
 }
 
+/// A stream socket that is connected to this address.
+fn connect(family: i32, flags: i32, address: &[u8]) -> Result<Fd, i32> {
+    let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC | flags;
+    // SAFETY: the address is valid for its length, the option value is an int.
+    unsafe {
+        let number = sys::call(libc::SYS_socket as i32, [family as usize, kind as usize, 0, 0, 0, 0])?;
+        let socket = Fd::own(number as i32);
+        if family != libc::AF_UNIX {
+            let on = 1i32;
+            let (level, option) = (libc::IPPROTO_TCP as usize, libc::TCP_NODELAY as usize);
+            let args = [number, level, option, (&raw const on) as usize, 4, 0];
+            let _ = sys::call(libc::SYS_setsockopt as i32, args);
+        }
+        let args = [number, address.as_ptr() as usize, address.len(), 0, 0, 0];
+        sys::call(libc::SYS_connect as i32, args)?;
+        Ok(socket)
+    }
+}
+
+/// A connection to a coordinator of this host by its unix socket. It may be out of reach for a process that has changed its
+/// root or its user.
+fn local_socket(path: &str) -> Option<Fd> {
+    // `struct sockaddr_un`: the family, and a path that ends with a zero.
+    let mut address = [0u8; 110];
+    address[..2].copy_from_slice(&(libc::AF_UNIX as u16).to_ne_bytes());
+    address.get_mut(2..2 + path.len())?.copy_from_slice(path.as_bytes());
+    let address = address.get(..2 + path.len() + 1).filter(|_| !path.is_empty())?;
+    // Where too many wait to be accepted, a blocking socket would wait too.
+    let socket = connect(libc::AF_UNIX, libc::SOCK_NONBLOCK, address).ok()?;
+    sys::fcntl(socket.number(), libc::F_SETFL, 0).ok().map(|_| socket)
+}
+
 impl Link {
-    /// Connects and proves the key, both ways.
-    pub fn open(host: &str, port: u16, key: &Key) -> Result<Self, String> {
+    /// Connects and proves the key, both ways: by the coordinator's unix socket, if one is known (else the path is empty) and
+    /// serves, else by TCP.
+    pub fn open(host: &str, port: u16, socket: &str, key: &Key) -> Result<Self, String> {
+        if let Some(link) = local_socket(socket).and_then(|socket| {
+            let mut link = Self { socket, received: Vec::new() };
+            link.shake_hands(key).ok().map(|()| link)
+        }) {
+            return Ok(link);
+        }
         let target = address(host, port)?;
         let (bytes, length) = sockaddr(&target);
         let family = if target.is_ipv4() { libc::AF_INET } else { libc::AF_INET6 };
-        let fail = |e: i32| {
+        let socket = connect(family, 0, &bytes[..length]).map_err(|e| {
             format!(
                 "no coordinator can be reached at {host}:{port} (errno {e}); start one, or name it with --coord-host and --coord-port"
             )
-        };
-        // SAFETY: the address is valid for its length, the option value is an int.
-        let socket = unsafe {
-            let kind = libc::SOCK_STREAM | libc::SOCK_CLOEXEC;
-            let number =
-                sys::call(libc::SYS_socket as i32, [family as usize, kind as usize, 0, 0, 0, 0]).map_err(fail)?;
-            let socket = Fd::own(number as i32);
-            let on = 1i32;
-            let _ = sys::call(
-                libc::SYS_setsockopt as i32,
-                [number, libc::IPPROTO_TCP as usize, libc::TCP_NODELAY as usize, (&raw const on) as usize, 4, 0],
-            );
-            sys::call(libc::SYS_connect as i32, [number, bytes.as_ptr() as usize, length, 0, 0, 0]).map_err(fail)?;
-            socket
-        };
+        })?;
         let mut link = Self { socket, received: Vec::new() };
         link.shake_hands(key).map_err(|e| format!("the coordinator at {host}:{port} {e}"))?;
         Ok(link)
+    }
+
+    /// A connection on which both sides have proved the key already, and on which nothing has been said since.
+    pub fn taken_over(socket: Fd) -> Self {
+        let _ = sys::fcntl(socket.number(), libc::F_SETFD, libc::FD_CLOEXEC as usize);
+        Self { socket, received: Vec::new() }
     }
 
     fn shake_hands(&mut self, key: &Key) -> Result<(), String> {

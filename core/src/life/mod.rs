@@ -53,6 +53,9 @@ const UNDERWAY: u32 = 0;
 const AWAITED: u32 = 3;
 const MEMBERSHIP: u32 = 1;
 const FAILED: u32 = 2;
+/// Descriptor of the conversation that the launch handed over, until the checkpoint thread takes it.
+static HANDED_OVER: AtomicI32 = AtomicI32::new(NOTHING);
+const NOTHING: i32 = -1;
 static FAILURE: AtomicPtr<String> = AtomicPtr::new(std::ptr::null_mut());
 static RSEQ_OFFSET: AtomicI64 = AtomicI64::new(i64::MIN);
 
@@ -162,11 +165,28 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     // Whoever has started a program in the computation waits for it when there is a checkpoint; one that was launched is
     // told at once if it cannot join, and C plugins know from the start where they are.
     let launched = config::variable(names::LAUNCHED).is_some_and(|pid| pid == sys::pid().to_string());
+    let handed_over = take_connection().filter(|_| launched);
+    HANDED_OVER.store(handed_over.unwrap_or(NOTHING), Ordering::Relaxed);
     start_checkpoint_thread(launched || config.alone || interface::plugins::are_there())?;
+    if let Some(number) = handed_over {
+        sys::close(number);
+    }
     let loaded = interface::plugins::load();
     host::happened::after_exec();
     interface::hold::release();
     loaded
+}
+
+/// The launch's conversation with the coordinator, if this process inherited it. Nobody else is to find its number.
+fn take_connection() -> Option<i32> {
+    let number = config::variable(names::COORD_CONNECTION)?;
+    config::forget(names::COORD_CONNECTION);
+    number.parse().ok().filter(|number| *number >= 0)
+}
+
+/// As [`take_connection`], for the checkpoint thread; once.
+fn handed_over() -> Option<i32> {
+    Some(HANDED_OVER.swap(NOTHING, Ordering::Relaxed)).filter(|number| *number != NOTHING)
 }
 
 /// Starts the checkpoint thread on its stack, and waits until it has joined if that is wanted.

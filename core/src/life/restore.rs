@@ -157,7 +157,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     signal::set_mask(super::CHECKPOINT_THREAD_MASK);
     host::description::begin();
     host::event(Event::Placed)?;
-    descriptors::separate()?;
+    descriptors::separate(None)?;
     let info = take_handoff()?;
     capture::note_vdso_again().map_err(|e| format!("the mappings cannot be read (errno {e})"))?;
     pause::at(4);
@@ -167,6 +167,9 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     super::alone::set(false);
     worker.host = info.coord_host.clone();
     worker.port = info.coord_port;
+    let socket = format!("{}=", env::COORD_SOCKET);
+    let socket = info.environment.iter().find_map(|entry| entry.strip_prefix(socket.as_bytes()));
+    worker.socket = String::from_utf8_lossy(socket.unwrap_or_default()).into_owned();
     let key: [u8; 32] = info.key[..].try_into().map_err(|_| "dmtcp_restart handed over no key".to_owned())?;
     worker.key = Key::new(key);
     if !info.checkpoint_dir.is_empty() {
@@ -175,6 +178,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     exec::renew(&[
         (env::COORD_HOST, worker.host.clone()),
         (env::COORD_PORT, worker.port.to_string()),
+        (env::COORD_SOCKET, worker.socket.clone()),
         (env::CHECKPOINT_DIR, worker.checkpoint_dir.clone()),
         (env::TMPDIR, info.tmpdir.clone()),
         (env::NO_COORDINATOR, "0".into()),

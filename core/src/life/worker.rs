@@ -8,10 +8,12 @@ use crate::{config, host, ids, interface, log, threads};
 use dmtcp_image::codec::Method;
 use dmtcp_image::{PAGE, write};
 use dmtcp_plugin_api::abi::Event;
-use dmtcp_plugin_api::{headroom, proc_files, sys};
+use dmtcp_plugin_api::sys::{self, Fd};
+use dmtcp_plugin_api::{headroom, proc_files};
 use dmtcp_protocol::auth::Key;
 use dmtcp_protocol::message::{Barrier, ComputationId, FromClient, FromCoordinator, Join};
 use std::collections::VecDeque;
+use std::sync::OnceLock;
 
 /// Between two tries to reach a coordinator again, in nanoseconds.
 const RETRY: u64 = 1_000_000_000;
@@ -46,6 +48,8 @@ pub struct Worker {
     pub host: String,
     /// Coordinator's port.
     pub port: u16,
+    /// Its unix socket, if it is of this host; else empty.
+    pub socket: String,
     /// The key.
     pub key: Key,
     /// This thread's stack.
@@ -79,16 +83,23 @@ impl NotJoined {
 
 /// Host name of this machine.
 pub fn host_name() -> String {
-    let name = proc_files::read_file("/proc/sys/kernel/hostname").unwrap_or_default();
-    String::from_utf8_lossy(name.trim_ascii()).into_owned()
+    // SAFETY: all fields are arrays of bytes.
+    let mut names: libc::utsname = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills in the structure, each text ended by a zero.
+    let called = unsafe { sys::call(libc::SYS_uname as i32, [(&raw mut names) as usize, 0, 0, 0, 0, 0]) };
+    let name: Vec<u8> = names.nodename.iter().map(|c| *c as u8).take_while(|c| *c != 0).collect();
+    if called.is_ok() { String::from_utf8_lossy(&name).into_owned() } else { String::new() }
 }
 
 /// Name of the program, without its directory.
-pub fn program() -> String {
-    let exe = proc_files::read_link("/proc/thread-self/../../exe").unwrap_or_default();
-    let exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
-    let name = exe.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
-    if name.is_empty() { "unknown".into() } else { String::from_utf8_lossy(name).into_owned() }
+pub fn program() -> &'static str {
+    static PROGRAM: OnceLock<String> = OnceLock::new();
+    PROGRAM.get_or_init(|| {
+        let exe = proc_files::read_link("/proc/thread-self/../../exe").unwrap_or_default();
+        let exe = exe.strip_suffix(b" (deleted)").unwrap_or(&exe);
+        let name = exe.rsplit(|&b| b == b'/').next().unwrap_or(&[]);
+        if name.is_empty() { "unknown".into() } else { String::from_utf8_lossy(name).into_owned() }
+    })
 }
 
 /// A fresh buffer for the writer and for what a compressor allocates: untouched pages cost nothing.
@@ -101,14 +112,14 @@ pub fn make_buffer() -> Result<(u64, u64), String> {
 
 /// Where the coordinator is and how to prove that we belong to it: as the launch said, or in a fork's child as its parent
 /// knew it.
-fn coordinator(config: &config::Config) -> Result<(String, u16, Key), String> {
+fn coordinator(config: &config::Config) -> Result<(String, u16, String, Key), String> {
     if let Some(standing) = interface::news::standing() {
-        return Ok((standing.host.clone(), standing.port, standing.key.clone()));
+        return Ok((standing.host.clone(), standing.port, standing.socket.clone(), standing.key.clone()));
     }
     let text = proc_files::read_file(&config.key_file)
         .map_err(|e| format!("the key in {} cannot be read (errno {e})", config.key_file))?;
     let key = Key::parse(&text).ok_or_else(|| format!("{} holds no key", config.key_file))?;
-    Ok((config.coord_host.clone(), config.coord_port, key))
+    Ok((config.coord_host.clone(), config.coord_port, config.coord_socket.clone(), key))
 }
 
 impl Worker {
@@ -116,8 +127,9 @@ impl Worker {
     /// cannot be reached is looked for later.
     pub fn begin(stack: u64, length: u64, awaited: bool) -> Result<Self, String> {
         let config = config::config().ok_or("this process was not launched in a computation")?;
-        descriptors::separate()?;
-        let (host, port, key) = coordinator(config)?;
+        let handed_over = super::handed_over();
+        descriptors::separate(handed_over.map(|number| number as u32))?;
+        let (host, port, socket, key) = coordinator(config)?;
         let slot = slot::of(sys::tid()).map_err(|e| format!("no memory for a slot (errno {e})"))?;
         slot.set_role(Role::Checkpoint);
         slot.set_state(State::Parked);
@@ -135,6 +147,7 @@ impl Worker {
                 .map_or_else(|| config.checkpoint_dir.clone(), |d| d.to_string_lossy().into_owned()),
             host,
             port,
+            socket,
             key,
             stack: (stack, stack + length),
             buffer: make_buffer()?,
@@ -146,7 +159,13 @@ impl Worker {
         if config.alone && !restore::is_restarted() {
             worker.begin_alone();
         } else {
-            match worker.join(None) {
+            // A conversation that the launch began has proved the key already. One that has broken meanwhile is begun anew.
+            let handed_over = handed_over.map(|number| Link::taken_over(Fd::own(number)));
+            let joined = match handed_over.map(|link| worker.join_by(link, None)) {
+                None | Some(Err(NotJoined::Alone(_))) => worker.join(None),
+                Some(joined) => joined,
+            };
+            match joined {
                 Ok(()) => {}
                 Err(NotJoined::Alone(reason)) if !awaited => {
                     log::trace("core", &reason);
@@ -170,12 +189,16 @@ impl Worker {
 
     /// Connects and joins.
     pub fn join(&mut self, restarted: Option<(ComputationId, u64)>) -> Result<(), NotJoined> {
-        let mut link = Link::open(&self.host, self.port, &self.key).map_err(NotJoined::Alone)?;
+        let link = Link::open(&self.host, self.port, &self.socket, &self.key).map_err(NotJoined::Alone)?;
+        self.join_by(link, restarted)
+    }
+
+    fn join_by(&mut self, mut link: Link, restarted: Option<(ComputationId, u64)>) -> Result<(), NotJoined> {
         let pid = sys::pid();
         let join = Join {
             virtual_pid: ids::to_virtual(pid),
             real_pid: pid,
-            program: program(),
+            program: program().to_owned(),
             host: host_name(),
             process: self.process,
             restarted,

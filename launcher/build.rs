@@ -1,0 +1,2 @@
+//! Link settings: see `build/program.rs`.
+include!("../build/program.rs");
