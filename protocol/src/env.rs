@@ -50,8 +50,16 @@ pub const PID_RESTORE: &str = "DMTCP_PID_RESTORE";
 /// Comma-separated kernel features that must not be used, so that each fallback can be tested.
 pub const FORBID: &str = "DMTCP_FORBID";
 /// The names that [`FORBID`] may list.
-pub const FEATURES: [&str; 7] =
-    ["clone3_set_tid", "mm_exe", "mm_map", "pagemap_scan", "pid_namespace", "time_namespace", "vdso_move"];
+pub const FEATURES: [&str; 8] = [
+    "clone3_set_tid",
+    "mm_exe",
+    "mm_map",
+    "pagemap_scan",
+    "pid_namespace",
+    "proc_syscall",
+    "time_namespace",
+    "vdso_move",
+];
 /// Comma-separated `PLUGIN:SYMBOL`: wrappers that are left out of their chains.
 pub const DISABLE_WRAPPERS: &str = "DMTCP_DISABLE_WRAPPERS";
 /// `1`: io_uring_setup(2) fails with ENOSYS, so that programs use something that can be saved.

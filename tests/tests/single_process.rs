@@ -85,10 +85,34 @@ fn stands_still_and_goes_on(s: &mut Scenario) -> Result<()> {
     s.wait_end().map(drop)
 }
 
+/// Threads that SIGCONT has just continued are in the midst of a call that the kernel calls restart_syscall.
+fn stopped_when_just_continued(s: &mut Scenario) -> Result<()> {
+    const PROGRAM: &str = "waits_with_limits";
+    s.launch()?;
+    s.see_steps(1)?;
+    for _ in 0..12 {
+        for pid in instances(PROGRAM) {
+            kill(Pid::from_raw(pid), Signal::SIGSTOP)?;
+        }
+        await_standstill(PROGRAM)?;
+        signal_all(Signal::SIGCONT);
+        s.checkpoint()?;
+    }
+    s.see_steps(1)?;
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(1)?;
+    s.finish(STATUS)
+}
+
 fn signals() -> Vec<Case> {
+    let continued = c("waits_with_limits.c").args(&["continued"]);
     vec![
         Case::flow("stopped_before_and_after", c("standing_still.c"), stands_still).streams(2),
         Case::flow("stopped_twice_and_killed", c("standing_still.c"), stands_still_and_goes_on).streams(2),
+        Case::flow("checkpointed_when_just_continued", continued, stopped_when_just_continued)
+            .streams(14)
+            .sampled_as(RunAs::User),
         Case::new("hundreds_of_pending_signals", c("pending.c")).streams(3),
         Case::new("pending_signals_without_a_first_thread", c("leaderless.c")),
         Case::new("threads_inside_signal_handlers", c("inside_handlers.c")).streams(3),
@@ -167,9 +191,18 @@ fn checkpoints_all_the_time(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// The same where nobody has seen which call a thread is in when it is stopped: libc's code must tell.
+fn stopped_in_calls_that_nobody_saw(s: &mut Scenario) -> Result<()> {
+    s.set_env("DMTCP_FORBID", "proc_syscall");
+    checkpoints_all_the_time(s)
+}
+
 fn time() -> Vec<Case> {
     let waits = || c("waits_with_limits.c");
     vec![
+        Case::flow("calls_that_nobody_saw_see_no_eintr", waits().args(&["all"]), stopped_in_calls_that_nobody_saw)
+            .streams(24)
+            .sampled_as(RunAs::User),
         Case::flow("waits_end_although_checkpoints_never_do", waits().args(&["all"]), checkpoints_all_the_time)
             .streams(24)
             .sampled_as(RunAs::User),

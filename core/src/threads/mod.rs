@@ -10,6 +10,7 @@
 //! then in memory: registers in the signal frame, the rest in the slot. Whether it goes on after a checkpoint or after a
 //! restart, it leaves the same way, through the frame.
 
+mod call_number;
 mod handler;
 pub mod leaderless;
 mod named;
@@ -27,7 +28,7 @@ pub use handler::{
 pub use pending::has_come;
 
 use crate::ids;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::sys;
 use slot::{Order, Role, Slot, State};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -100,11 +101,9 @@ pub fn settle() -> Result<(), String> {
 }
 
 /// Whether a thread is inside futex(2), and stays there: the kernel says `running` of one that has been woken. Where it does
-/// not tell (proc(5), /proc/PID/syscall), nobody can know.
+/// not tell the call (proc(5), /proc/PID/syscall), it tells who sleeps, and a parked thread sleeps nowhere else.
 fn sleeps(tid: i32) -> bool {
-    let text = proc_files::read_file(&proc_files::task_path(tid, "syscall"));
-    let number = |text: Vec<u8>| String::from_utf8_lossy(&text).split(' ').next().and_then(|word| word.parse().ok());
-    text.map_or(true, |text| number(text) == Some(libc::SYS_futex))
+    stop::call_of(tid).map_or_else(|| stop::task_state(tid) == b'S', |call| call.number == libc::SYS_futex)
 }
 
 /// Slots of parked threads, the first thread's first.

@@ -1,17 +1,16 @@
 //! No EINTR because of us: a system call that our signal interrupted is entered again.
 //!
 //! Calls that the kernel restarts by itself (SA_RESTART) are rewound before the handler runs. The others show -EINTR in
-//! RAX. Such a call is entered again when all of this holds:
-//! * the two bytes before the PC are `syscall`;
+//! RAX. Such a call is entered again when its number is known, and it is not one whose second entry means something else:
 //! * the call was sampled just before the signal was sent, and stack pointer, PC and all six argument registers are still
 //!   those of the sample (glibc >= 2.41 has one `syscall` instruction for many calls, so the PC alone does not tell); or
-//!   they are not, since the thread went into the call after it was sampled, and the number stands as an immediate operand
-//!   right before the instruction;
-//! * it is not one whose second entry means something else.
+//! * they are not, since the thread went into the call after it was sampled, or the sample says restart_syscall, as it does
+//!   of many a wait that SIGCONT has continued; but its code tells ([`call_number`]).
 //!
 //! Decided anew when the thread goes on: if by then a signal is pending that the application handles, -EINTR stays, since
 //! `pause` and its like would otherwise miss the wake-up that they wait for.
 
+use super::call_number;
 use super::slot::{Sample, Saved};
 use crate::timed;
 use dmtcp_plugin_api::sys;
@@ -20,8 +19,8 @@ use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RIP, REG_RSI,
 const SYSCALL_INSTRUCTION: [u8; 2] = [0x0f, 0x05];
 const KERNEL_SET: usize = 8;
 
-/// Calls that are never entered again: close (the descriptor is gone), connect (says EALREADY), restart_syscall (has
-/// forgotten which call it was), io_uring_enter (may have submitted).
+/// Calls that are never entered again: close (the descriptor is gone), connect (says EALREADY), restart_syscall (knows a
+/// call only until the thread makes another one), io_uring_enter (may have submitted).
 const NEVER: [i64; 4] = [libc::SYS_close, libc::SYS_connect, libc::SYS_restart_syscall, libc::SYS_io_uring_enter];
 
 fn register(frame: &libc::ucontext_t, index: i32) -> u64 {
@@ -33,23 +32,16 @@ pub fn call_to_repeat(frame: &libc::ucontext_t, sample: &Sample) -> i64 {
     if register(frame, REG_RAX) as i64 != -i64::from(libc::EINTR) {
         return -1;
     }
-    let pc = register(frame, REG_RIP);
-    // SAFETY: the thread has just executed the instruction before `pc`, so its bytes are mapped; they are read one by one
-    // because nothing says that they are aligned.
-    let before = |n: u64| unsafe { ((pc - n) as *const u8).read_volatile() };
-    if [before(2), before(1)] != SYSCALL_INSTRUCTION {
+    if !call_number::is_behind_a_call(frame) {
         return -1;
     }
     let now = [REG_RDI, REG_RSI, REG_RDX, REG_R10, REG_R8, REG_R9].map(|r| register(frame, r));
-    let same =
-        sample.number >= 0 && sample.sp == register(frame, REG_RSP) && sample.pc == pc && sample.arguments == now;
-    let number = if same {
+    let place = [register(frame, REG_RSP), register(frame, REG_RIP)];
+    let same = sample.number >= 0 && [sample.sp, sample.pc] == place && sample.arguments == now;
+    let number = if same && sample.number != libc::SYS_restart_syscall {
         sample.number
-    } else if before(7) == 0xb8 {
-        // It went into the call after it was sampled, running or in another call: mov $number, %eax; syscall
-        i64::from(i32::from_le_bytes([before(6), before(5), before(4), before(3)]))
     } else {
-        -1
+        call_number::of(frame).unwrap_or(-1)
     };
     if NEVER.contains(&number) { -1 } else { number }
 }

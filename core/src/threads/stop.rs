@@ -6,6 +6,7 @@
 
 use super::slot::{self, Order, Role, Sample, Slot, State};
 use super::{EPOCH, PARKED, handler, release, tracer};
+use crate::config;
 use crate::life::exec;
 use dmtcp_plugin_api::headroom::Raised;
 use dmtcp_plugin_api::{proc_files, sys};
@@ -55,11 +56,15 @@ pub fn parse_sample(text: &[u8]) -> Option<Sample> {
     Some(sample)
 }
 
+/// What the kernel says of the call that a thread is in; `None`: it runs, or the kernel does not tell (proc(5), /proc/PID/syscall).
+pub fn call_of(tid: i32) -> Option<Sample> {
+    let text =
+        config::allowed("proc_syscall").then(|| proc_files::read_file(&proc_files::task_path(tid, "syscall")).ok());
+    parse_sample(&text??)
+}
+
 fn sample(tid: i32) -> Sample {
-    proc_files::read_file(&proc_files::task_path(tid, "syscall"))
-        .ok()
-        .and_then(|t| parse_sample(&t))
-        .unwrap_or(Sample { number: -1, ..Sample::default() })
+    call_of(tid).unwrap_or(Sample { number: -1, ..Sample::default() })
 }
 
 /// A `siginfo_t` for rt_tgsigqueueinfo(2).
