@@ -108,6 +108,20 @@ struct Planner<'a> {
     passing: BTreeMap<i32, usize>,
 }
 
+/// Sessions that were started on a terminal, by whoever launched their leaders, and that are restarted on another one: only
+/// the session that this belongs to has it, so their processes become members of that, in groups of their own.
+pub fn share_terminal(members: &mut [Member]) {
+    let is_launched = |leader: &Member| {
+        leader.pid == leader.sid && leader.foreground > 0 && members.iter().all(|other| other.pid != leader.ppid)
+    };
+    let shared: BTreeSet<i32> = members.iter().filter(|leader| is_launched(leader)).map(|leader| leader.sid).collect();
+    let sids = members.iter_mut().flat_map(|member| {
+        let Member { sid, ended, .. } = member;
+        ended.iter_mut().map(|child| &mut child.sid).chain([sid])
+    });
+    sids.filter(|sid| shared.contains(sid)).for_each(|sid| *sid = OUTSIDE);
+}
+
 /// The plan for these processes, which are not empty.
 pub fn plan(members: &[Member]) -> Forest {
     let mut planner = Planner::new(members);

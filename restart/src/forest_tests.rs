@@ -109,6 +109,21 @@ fn a_group_without_leader_gets_one_for_a_moment() {
 }
 
 #[test]
+fn sessions_that_were_launched_on_a_terminal_share_the_new_one() {
+    let on_terminal = |pid, ppid, pgid, sid| Member { foreground: 11, ..member(pid, ppid, pgid, sid) };
+    // A shell with a job, which has a session with a terminal of its own, and a daemon without one.
+    let mut shell = on_terminal(10, 5, 10, 10);
+    shell.ended = vec![EndedChild { pid: 14, pgid: 14, sid: 10, status: 0 }];
+    let inner = on_terminal(12, 11, 12, 12);
+    let mut list = [shell, on_terminal(11, 10, 11, 10), inner, member(13, 1, 13, 13)];
+    assert_eq!(planned(&list), "10s(11g(12s) 14!0g) 13s");
+    share_terminal(&mut list);
+    assert_eq!(planned(&list), "10g(11g(12s) 14!0g) 13s");
+    let forest = plan(&list);
+    assert_eq!((forest.foreground, &forest.waited[..]), (Some(1), &[0][..]));
+}
+
+#[test]
 fn a_group_outside_is_inherited_before_the_parent_leaves_it() {
     assert_eq!(planned(&[member(10, 5, 10, 5), member(11, 10, 4, 5)]), "10g(11 | )");
 }

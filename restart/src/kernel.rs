@@ -225,8 +225,8 @@ pub enum ChildState {
     Exited(i32),
     /// This signal ended it; real-time signals are meant as well.
     Killed(i32),
-    /// It is stopped.
-    Stopped,
+    /// This signal stopped it.
+    Stopped(i32),
 }
 
 /// News of a child, or of any with -1, without waiting; `None` if there is none, ECHILD if there is no child.
@@ -241,7 +241,7 @@ pub fn child_news(pid: i32) -> io::Result<Option<(i32, ChildState)>> {
         _ if pid == 0 => return Ok(None),
         _ if libc::WIFEXITED(status) => ChildState::Exited(libc::WEXITSTATUS(status)),
         _ if libc::WIFSIGNALED(status) => ChildState::Killed(libc::WTERMSIG(status)),
-        _ => ChildState::Stopped,
+        _ => ChildState::Stopped(libc::WSTOPSIG(status)),
     };
     Ok(Some((pid, state)))
 }

@@ -38,6 +38,7 @@ pub mod reports;
 pub mod staging;
 pub mod stub;
 pub mod table;
+mod terminal;
 mod translation;
 pub mod vdso;
 pub mod wait;

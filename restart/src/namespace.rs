@@ -29,8 +29,8 @@ pub enum Message {
     Made,
     /// To dmtcp_restart: there are no processes, with the errno if ids were the reason, else 0.
     NotMade(i32),
-    /// To dmtcp_restart: the first process is stopped.
-    Stopped,
+    /// To dmtcp_restart: this signal has stopped the first process.
+    Stopped(i32),
     /// To dmtcp_restart: all have ended, the first one by an exit.
     Exited(i32),
     /// To dmtcp_restart: all have ended, the first one by a signal.
@@ -44,7 +44,7 @@ impl Message {
         let (kind, number) = match self {
             Self::Made => (b'M', 0),
             Self::NotMade(errno) => (b'N', errno),
-            Self::Stopped => (b'S', 0),
+            Self::Stopped(signal) => (b'S', signal),
             Self::Exited(code) => (b'E', code),
             Self::Killed(signal) => (b'K', signal),
             Self::Signal(signal) => (b'G', signal),
@@ -58,7 +58,7 @@ impl Message {
         Some(match bytes[0] {
             b'M' => Self::Made,
             b'N' => Self::NotMade(number),
-            b'S' => Self::Stopped,
+            b'S' => Self::Stopped(number),
             b'E' => Self::Exited(number),
             b'K' => Self::Killed(number),
             b'G' => Self::Signal(number),
@@ -246,7 +246,7 @@ fn attend(mut roots: Roots, control: BorrowedFd<'_>, signals: &SignalFd) -> ! {
         }
         match roots.look() {
             Seen::Nothing => {}
-            Seen::Stopped => send(control, Message::Stopped),
+            Seen::Stopped(signal) => send(control, Message::Stopped(signal)),
             Seen::Ended(Ended::Exited(code)) => send(control, Message::Exited(code)),
             Seen::Ended(Ended::Killed(signal)) => send(control, Message::Killed(signal)),
             Seen::Ended(Ended::Lost) | Seen::Nobody => std::process::exit(0),
@@ -264,9 +264,14 @@ mod tests {
 
     #[test]
     fn messages_survive_the_wire() {
-        for message in
-            [Message::Made, Message::NotMade(17), Message::Exited(3), Message::Killed(9), Message::Signal(15)]
-        {
+        for message in [
+            Message::Made,
+            Message::NotMade(17),
+            Message::Stopped(20),
+            Message::Exited(3),
+            Message::Killed(9),
+            Message::Signal(15),
+        ] {
             assert_eq!(Message::decode(message.encode()), Some(message));
         }
         assert_eq!(Message::decode([0; 5]), None);

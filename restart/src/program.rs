@@ -15,6 +15,7 @@ use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::process::{Restoration, SpawnError};
 use crate::progress::Progress;
+use crate::terminal::Terminal;
 use crate::translation::{PidRestore, Translation, TranslationError};
 use crate::wait::{self, Ended, Roots, Waited};
 use dmtcp_image::read::Image;
@@ -25,7 +26,6 @@ use dmtcp_protocol::env;
 use dmtcp_protocol::handoff::RestartInfo;
 use dmtcp_protocol::message::{Command, Timings};
 use std::io::{self, IsTerminal};
-use std::os::fd::{AsFd, BorrowedFd, OwnedFd};
 use std::os::unix::ffi::{OsStrExt, OsStringExt};
 use std::os::unix::fs::MetadataExt;
 use std::path::Path;
@@ -162,7 +162,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     plugins.create().map_err(|error| Failure::Plugins(vec![error]))?;
     let signals = wait::hold_signals().map_err(Failure::Signals)?;
     // A debugger needs the terminal for itself.
-    let terminal = if pause.attach { None } else { foreground_terminal() };
+    let terminal = if pause.attach { None } else { Terminal::controlling() };
     let mut restoration = Restoration {
         plugins: &plugins,
         index: 0,
@@ -170,19 +170,19 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
         lazy: options.lazy,
         progress: Progress::new(memory(&plugins), quiet == 0 && io::stderr().is_terminal()),
         descriptor_limit,
-        terminal: terminal.as_ref().and_then(|t| t.try_clone().ok()).map(|t| plugins.descriptors().adopt(t)),
+        terminal: terminal.as_ref().and_then(Terminal::for_foreground).map(|t| plugins.descriptors().adopt(t)),
         shift: clock::shift(plugins.images().iter().map(|image| &image.identity), options.clock),
         drop_capabilities: false,
         pause,
         translation: None,
     };
-    let (mut waited, table) = start(&mut restoration, options.pid_namespace)?;
+    let (mut waited, table) = start(&mut restoration, options.pid_namespace, terminal.is_some())?;
     if let Some(pid) = waited.first() {
         pause.attach_to(pid);
     }
     plugins.descriptors().close_all_but(&[]);
     watch(connection, quiet);
-    let ended = wait::until_end(&mut waited, &signals, terminal.as_ref().map(AsFd::as_fd));
+    let ended = wait::until_end(&mut waited, &signals, terminal);
     drop(table);
     Ok(ended)
 }
@@ -268,23 +268,19 @@ fn checkpoint_directory(options: &Options, selection: &Selection, image: &Image)
     }
 }
 
-/// The terminal that this program was started in the foreground of.
-fn foreground_terminal() -> Option<OwnedFd> {
-    let group = nix::unistd::getpgrp();
-    let streams: [&dyn AsFd; 3] = [&io::stdin(), &io::stdout(), &io::stderr()];
-    streams.into_iter().find_map(|stream| {
-        let descriptor: BorrowedFd<'_> = stream.as_fd();
-        let ours = nix::unistd::tcgetpgrp(descriptor) == Ok(group);
-        ours.then(|| descriptor.try_clone_to_owned().ok()).flatten()
-    })
-}
-
 /// Makes the processes: with their ids here, else in a namespace, else with other ids that are translated; without wanted
 /// ids, as ids come.
-fn start(restoration: &mut Restoration<'_>, namespace: PidNamespace) -> Result<(Waited, Option<Translation>), Failure> {
+fn start(
+    restoration: &mut Restoration<'_>,
+    namespace: PidNamespace,
+    has_terminal: bool,
+) -> Result<(Waited, Option<Translation>), Failure> {
     let mut members = restoration.plugins.members();
     let ids: Option<Ids> = (0..members.len()).map(|index| restoration.plugins.wanted_ids(index)).collect();
     origins::separate(restoration.plugins.images(), &mut members, ids.as_ref()).map_err(Failure::Origins)?;
+    if has_terminal {
+        forest::share_terminal(&mut members);
+    }
     let forest = forest::plan(&members);
     let only = PidRestore::of_environment().map_err(Failure::PidRestore)?;
     if only != Some(PidRestore::Translate) {

@@ -5,14 +5,15 @@
 
 use crate::kernel::{self, ChildState};
 use crate::namespace::{self, Message, Namespace};
+use crate::terminal::Terminal;
 use nix::poll::{PollFd, PollFlags, PollTimeout, poll};
 use nix::sys::resource::{Resource, setrlimit};
 use nix::sys::signal::{
     SaFlags, SigAction, SigHandler, SigSet, SigmaskHow, Signal, kill, raise, sigaction, sigprocmask,
 };
 use nix::sys::signalfd::{SfdFlags, SignalFd};
-use nix::unistd::{Pid, getpgid, getpgrp, tcgetpgrp, tcsetpgrp};
-use std::os::fd::{AsFd, BorrowedFd};
+use nix::unistd::{Pid, getpgid, getpgrp};
+use std::os::fd::AsFd;
 
 /// Who is waited for.
 #[derive(Debug)]
@@ -67,13 +68,13 @@ impl Roots {
                 Ok(Some((pid, state))) => {
                     let first = pid == self.first.as_raw();
                     match state {
-                        ChildState::Stopped if first => seen = Seen::Stopped,
-                        ChildState::Stopped => continue,
+                        ChildState::Stopped(signal) if first => seen = Seen::Stopped(signal),
+                        ChildState::Stopped(_) => continue,
                         ChildState::Exited(code) if first => self.ended = Ended::Exited(code),
                         ChildState::Killed(signal) if first => self.ended = Ended::Killed(signal),
                         ChildState::Exited(_) | ChildState::Killed(_) => {}
                     }
-                    if state != ChildState::Stopped {
+                    if !matches!(state, ChildState::Stopped(_)) {
                         let before = self.left.len();
                         self.left.retain(|left| left.as_raw() != pid);
                         if before > 0 && self.left.is_empty() {
@@ -98,8 +99,8 @@ impl Roots {
 pub enum Seen {
     /// No news.
     Nothing,
-    /// The first one is stopped.
-    Stopped,
+    /// This signal has stopped the first one.
+    Stopped(i32),
     /// The last one that is waited for has ended; the first one ended like this.
     Ended(Ended),
     /// They had ended before, and now there is no child at all.
@@ -158,8 +159,8 @@ impl Waited {
     }
 }
 
-/// Waits for the end. `terminal` is the one whose foreground we had.
-pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<BorrowedFd<'_>>) -> Ended {
+/// Waits for the end.
+pub fn until_end(waited: &mut Waited, signals: &SignalFd, mut terminal: Option<Terminal>) -> Ended {
     // What happened while nobody listened has left no signal.
     let mut timeout = PollTimeout::ZERO;
     loop {
@@ -174,6 +175,12 @@ pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<Borro
         let (signal, message) = (heard(&polled[0]), polled.get(1).is_some_and(heard));
         if signal && let Ok(Some(info)) = signals.read_signal() {
             let number = info.ssi_signo as i32;
+            // The shell may have given us the foreground, and only this shows it.
+            if (number == libc::SIGCONT || info.ssi_code == libc::SI_KERNEL)
+                && let Some(terminal) = &terminal
+            {
+                terminal.pass_on(waited.first());
+            }
             let by_terminal = info.ssi_code == libc::SI_KERNEL && waited.in_our_group();
             if number != libc::SIGCHLD && !by_terminal {
                 waited.send(number);
@@ -184,7 +191,7 @@ pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<Borro
             Waited::Namespace(namespace) if message => match namespace::receive(namespace.control.as_fd()) {
                 Some(Message::Exited(code)) => Seen::Ended(Ended::Exited(code)),
                 Some(Message::Killed(signal)) => Seen::Ended(Ended::Killed(signal)),
-                Some(Message::Stopped) => Seen::Stopped,
+                Some(Message::Stopped(signal)) => Seen::Stopped(signal),
                 Some(_) => Seen::Nothing,
                 None => Seen::Ended(Ended::Lost),
             },
@@ -192,10 +199,10 @@ pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<Borro
         };
         match seen {
             Seen::Nothing | Seen::Nobody => {}
-            Seen::Stopped => stop_too(waited, terminal),
+            Seen::Stopped(signal) => stop_too(waited, signal, terminal.as_mut()),
             Seen::Ended(ended) => {
-                if let Some(terminal) = terminal {
-                    let _ = tcsetpgrp(terminal, getpgrp());
+                if let Some(terminal) = &mut terminal {
+                    terminal.take_back();
                 }
                 return ended;
             }
@@ -203,18 +210,18 @@ pub fn until_end(waited: &mut Waited, signals: &SignalFd, terminal: Option<Borro
     }
 }
 
-/// Stops as the process did, and sets it going again when we are.
-fn stop_too(waited: &Waited, terminal: Option<BorrowedFd<'_>>) {
-    // Nobody else has noticed the stop yet: the foreground is still the process' own, or ours.
-    let foreground = terminal.and_then(|terminal| tcgetpgrp(terminal).ok());
-    if let Some(terminal) = terminal {
-        let _ = tcsetpgrp(terminal, getpgrp());
+/// Stops as the process did, and sets it going again when we are. If it only lacks the terminal, and our group has been
+/// given that meanwhile, the process gets it and goes on.
+fn stop_too(waited: &Waited, signal: i32, mut terminal: Option<&mut Terminal>) {
+    let lacks_terminal = signal == libc::SIGTTIN || signal == libc::SIGTTOU;
+    if !(lacks_terminal && terminal.as_ref().is_some_and(|terminal| terminal.is_ours())) {
+        if let Some(terminal) = &mut terminal {
+            terminal.take_back();
+        }
+        let _ = raise(Signal::SIGSTOP);
     }
-    let _ = raise(Signal::SIGSTOP);
-    if let (Some(terminal), Some(group)) = (terminal, foreground)
-        && tcgetpgrp(terminal) == Ok(getpgrp())
-    {
-        let _ = tcsetpgrp(terminal, group);
+    if let Some(terminal) = terminal {
+        terminal.pass_on(waited.first());
     }
     waited.send(libc::SIGCONT);
 }

@@ -14,7 +14,7 @@ use crate::process::{self, Pids};
 use crate::program::Program;
 use crate::progress::{self, Bounds, Progress, Steps};
 use crate::restart::Restart;
-use crate::terminal::Terminal;
+use crate::terminal::{StartedBy, Terminal};
 use crate::tool;
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
@@ -63,7 +63,7 @@ pub struct Scenario {
     fresh: bool,
     steps_on_stdout: bool,
     output_in_pipe: bool,
-    on_terminal: bool,
+    on_terminal: Option<StartedBy>,
     terminal: Option<Terminal>,
     others: Vec<(Option<Child>, Option<Coordinator>)>,
 }
@@ -96,7 +96,7 @@ impl Scenario {
             fresh: false,
             steps_on_stdout: false,
             output_in_pipe: false,
-            on_terminal: false,
+            on_terminal: None,
             terminal: None,
             others: Vec::new(),
         })
@@ -150,9 +150,10 @@ impl Scenario {
         self.set_env("STEPS_LOG", "-");
     }
 
-    /// Let the program run on a terminal of the case, a new one after each restart.
-    pub fn on_terminal(&mut self) {
-        self.on_terminal = true;
+    /// Let the program, and whatever restarts it, be started so on a terminal of the case, from now on; it is a new
+    /// terminal each time.
+    pub fn on_terminal(&mut self, by: StartedBy) {
+        self.on_terminal = Some(by);
     }
 
     /// The terminal.
@@ -237,10 +238,15 @@ impl Scenario {
         let path = self.output_file();
         let file = OpenOptions::new().append(true).create(true).open(&path)?;
         self.run_as.own(&path)?;
-        if self.on_terminal {
-            let (terminal, mut session) = Terminal::open(self.run_as, command, file)?;
-            self.terminal = Some(terminal);
+        if let Some(by) = self.on_terminal {
+            let (mut terminal, mut session) = Terminal::open(self.run_as, by, &command, file)?;
             self.front = Some(session.spawn().with_context(|| format!("cannot run {session:?}"))?);
+            // Else the other side of the terminal stays open here.
+            drop(session);
+            if by == StartedBy::Shell {
+                terminal.command(&command)?;
+            }
+            self.terminal = Some(terminal);
             return Ok(());
         }
         if self.output_in_pipe {

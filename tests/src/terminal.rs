@@ -11,6 +11,20 @@ use std::os::fd::OwnedFd;
 use std::process::Command;
 use std::sync::{Arc, Mutex};
 
+/// Who starts a command on a terminal.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum StartedBy {
+    /// A shell that waits for it: the command is no leader of the session, and not alone in it.
+    Script,
+    /// The terminal itself: the command leads the session.
+    Terminal,
+    /// An interactive shell, with the prompt `OUTER> `, at which it is typed: it is a job of that.
+    Shell,
+}
+
+/// The prompt of the shell at which commands are typed.
+const PROMPT: &str = "OUTER> ";
+
 /// A terminal.
 pub struct Terminal {
     keyboard: File,
@@ -19,8 +33,8 @@ pub struct Terminal {
 }
 
 impl Terminal {
-    /// Makes one, and lets `command` become the leader of a session on it. What is shown also goes to `log`.
-    pub fn open(run_as: RunAs, command: Command, mut log: File) -> Result<(Terminal, Command)> {
+    /// Makes one, and a command that starts `command` in a session on it. What is shown also goes to `log`.
+    pub fn open(run_as: RunAs, by: StartedBy, command: &Command, mut log: File) -> Result<(Terminal, Command)> {
         let pair = openpty(None, None).context("no pseudo-terminal")?;
         for end in [&pair.master, &pair.slave] {
             fcntl(end, FcntlArg::F_SETFD(FdFlag::FD_CLOEXEC))?;
@@ -41,11 +55,20 @@ impl Terminal {
                 }
             }
         });
-        // As a login shell does it, but that it waits: the command is no leader of the session, and not alone in it.
         let mut session = Command::new("/usr/bin/setsid");
-        session.args(["--ctty", "--wait", "/bin/sh", "-c", "\"$@\"; exit $?", "sh"]);
-        session.arg(command.get_program()).args(command.get_args()).env_clear();
+        session.args(["--ctty", "--wait"]).env_clear();
         session.envs(command.get_envs().filter_map(|(name, value)| Some((name, value?))));
+        match by {
+            StartedBy::Script => session.args(["/bin/sh", "-c", "\"$@\"; exit $?", "sh"]),
+            StartedBy::Terminal => &mut session,
+            StartedBy::Shell => {
+                let shell = ["/bin/bash", "--norc", "--noprofile", "-i"];
+                session.args(shell).env("PS1", PROMPT).env("HISTFILE", "/dev/null")
+            }
+        };
+        if by != StartedBy::Shell {
+            session.arg(command.get_program()).args(command.get_args());
+        }
         if let Some(directory) = command.get_current_dir() {
             session.current_dir(directory);
         }
@@ -53,6 +76,14 @@ impl Terminal {
         let end = |slave: &OwnedFd| slave.try_clone();
         session.stdin(end(&pair.slave)?).stdout(end(&pair.slave)?).stderr(pair.slave);
         Ok((Terminal { keyboard, shown, seen: 0 }, session))
+    }
+
+    /// Types a command at the prompt of the shell.
+    pub fn command(&mut self, command: &Command) -> Result<()> {
+        self.shows(PROMPT)?;
+        let words = [command.get_program()].into_iter().chain(command.get_args());
+        let words: Vec<_> = words.map(|word| word.to_string_lossy().replace('\'', "'\\''")).collect();
+        self.keys(&format!("'{}'\n", words.join("' '")))
     }
 
     /// Types.

@@ -1,5 +1,6 @@
 //! Job control and builds: a shell that is used at a terminal, and make with several jobs in the middle of a project.
 
+use dmtcp_tests::terminal::StartedBy;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
@@ -10,23 +11,19 @@ use std::process::ExitCode;
 const STATUS: i32 = 7;
 const INTERRUPT: &str = "\x03";
 const SUSPEND: &str = "\x1a";
+/// The prompt of the shell at which the harness types.
+const OUTER: &str = "OUTER> ";
 
 /// The job is in the foreground, in the background and stopped, and the shell at its prompt, at a checkpoint each; after
-/// each restart on a new terminal everything that is typed goes to whom it belongs.
-fn a_shell_at_a_terminal(s: &mut Scenario) -> Result<()> {
-    s.on_terminal();
-    s.set_env("PS1", "READY> ");
-    s.set_env("HISTFILE", "/dev/null");
+/// each restart on a new terminal everything that is typed goes to whom it belongs. The shell is launched in one way, and
+/// restarted in these.
+fn a_shell_at_a_terminal(s: &mut Scenario, launched: StartedBy, restarted: [StartedBy; 3]) -> Result<()> {
+    s.on_terminal(launched);
     let job = s.prepared()?.join(" ");
-    let port = s.port()?;
-    let mut shell = s.tool("dmtcp_launch");
-    shell.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory());
-    shell.args(["/bin/bash", "--norc", "--noprofile", "-i"]);
-    s.launch_command(shell)?;
-    s.terminal()?.shows("READY> ")?;
+    launch_shell(s)?;
     s.terminal()?.keys(&format!("{job}\n"))?;
     s.see_steps(3)?;
-    again(s)?;
+    again(s, restarted[0])?;
     s.terminal()?.keys("first\n")?;
     s.terminal()?.shows("heard <first> 0")?;
     s.terminal()?.keys(INTERRUPT)?;
@@ -36,7 +33,7 @@ fn a_shell_at_a_terminal(s: &mut Scenario) -> Result<()> {
     s.terminal()?.shows("READY> ")?;
     s.terminal()?.keys("bg\n")?;
     s.see_steps(3)?;
-    again(s)?;
+    again(s, restarted[1])?;
     // For the shell, not for the job.
     s.terminal()?.keys("echo $((6 * 7)) answered\n")?;
     s.terminal()?.shows("42 answered")?;
@@ -48,6 +45,7 @@ fn a_shell_at_a_terminal(s: &mut Scenario) -> Result<()> {
     s.terminal()?.shows("Stopped")?;
     s.checkpoint()?;
     s.kill()?;
+    s.on_terminal(restarted[2]);
     s.restart(&Restart::images())?;
     s.terminal()?.keys("jobs\n")?;
     s.terminal()?.shows("Stopped")?;
@@ -59,15 +57,113 @@ fn a_shell_at_a_terminal(s: &mut Scenario) -> Result<()> {
     fs::write(s.path("stop"), "")?;
     wait::until(10, "the job to end", || Ok(s.progress().find("DONE").first().map(|_| ())))?;
     s.terminal()?.keys("exit $?\n")?;
+    if restarted[2] == StartedBy::Shell {
+        s.terminal()?.shows(OUTER)?;
+        s.terminal()?.keys("exit $?\n")?;
+    }
     s.finish(STATUS)
 }
 
-fn again(s: &mut Scenario) -> Result<()> {
+/// Launches an interactive shell with a prompt of its own, and waits for that.
+fn launch_shell(s: &mut Scenario) -> Result<()> {
+    let port = s.port()?;
+    let mut shell = s.tool("dmtcp_launch");
+    shell.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory());
+    shell.args(["/usr/bin/env", "PS1=READY> ", "HISTFILE=/dev/null", "/bin/bash", "--norc", "--noprofile", "-i"]);
+    s.launch_command(shell)?;
+    s.terminal()?.shows("READY> ")
+}
+
+fn again(s: &mut Scenario, by: StartedBy) -> Result<()> {
     s.checkpoint()?;
     s.see_steps(3)?;
     s.kill()?;
+    s.on_terminal(by);
     s.restart(&Restart::images())?;
     s.see_steps(3)
+}
+
+/// A restarted shell is itself a job of another one: whoever is stopped, the shell that waits for it has the terminal.
+fn shells_in_shells(s: &mut Scenario) -> Result<()> {
+    s.on_terminal(StartedBy::Terminal);
+    let job = s.prepared()?.join(" ");
+    launch_shell(s)?;
+    s.terminal()?.keys(&format!("{job}\n"))?;
+    s.see_steps(3)?;
+    for _ in 0..2 {
+        again(s, StartedBy::Shell)?;
+        s.terminal()?.keys(SUSPEND)?;
+        s.terminal()?.shows("Stopped")?;
+        s.terminal()?.shows("READY> ")?;
+        s.terminal()?.keys("suspend -f\n")?;
+        s.terminal()?.shows("Stopped")?;
+        s.terminal()?.shows(OUTER)?;
+        s.terminal()?.keys("echo $((6 * 7)) outside\n")?;
+        s.terminal()?.shows("42 outside")?;
+        s.terminal()?.keys("fg\n")?;
+        s.terminal()?.shows("dmtcp_restart")?;
+        s.terminal()?.keys("echo $((7 * 7)) inside\n")?;
+        s.terminal()?.shows("49 inside")?;
+        s.terminal()?.keys("fg\n")?;
+        s.terminal()?.shows(&job)?;
+        s.see_steps(3)?;
+    }
+    fs::write(s.path("stop"), "")?;
+    wait::until(10, "the job to end", || Ok(s.progress().find("DONE").first().map(|_| ())))?;
+    s.terminal()?.keys("exit $?\n")?;
+    s.terminal()?.shows(OUTER)?;
+    s.terminal()?.keys("exit $?\n")?;
+    s.finish(STATUS)
+}
+
+/// What is restarted is a job like any other of the shell in which dmtcp_restart was typed: in the foreground, stopped, in
+/// the background, in the foreground again, and in the background when it ends. The shell always has its terminal.
+fn a_job_of_another_shell(s: &mut Scenario) -> Result<()> {
+    s.on_terminal(StartedBy::Shell);
+    s.launch()?;
+    s.see_steps(3)?;
+    for round in 0..2 {
+        again(s, StartedBy::Shell)?;
+        let interrupts = 2 * round;
+        s.terminal()?.keys("first\n")?;
+        s.terminal()?.shows(&format!("heard <first> {interrupts}"))?;
+        s.terminal()?.keys(INTERRUPT)?;
+        s.terminal()?.shows(&format!("interrupted {}", interrupts + 1))?;
+        s.terminal()?.keys(SUSPEND)?;
+        s.terminal()?.shows("Stopped")?;
+        s.terminal()?.shows(OUTER)?;
+        s.terminal()?.keys("bg\n")?;
+        s.see_steps(3)?;
+        s.terminal()?.keys("echo $((6 * 7)) answered\n")?;
+        s.terminal()?.shows("42 answered")?;
+        // A shell sends nobody a signal when what it puts in the foreground is running.
+        s.terminal()?.keys("fg\n")?;
+        s.terminal()?.shows("dmtcp_restart")?;
+        s.terminal()?.keys(INTERRUPT)?;
+        s.terminal()?.shows(&format!("interrupted {}", interrupts + 2))?;
+    }
+    s.terminal()?.keys(SUSPEND)?;
+    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.keys("bg\n")?;
+    s.see_steps(3)?;
+    s.terminal()?.keys("fg\n")?;
+    s.terminal()?.shows("dmtcp_restart")?;
+    // It is stopped for that, and our shell has given the foreground to dmtcp_restart.
+    fs::write(s.path("read"), "")?;
+    s.terminal()?.keys("second\n")?;
+    s.terminal()?.shows("heard <second> 4")?;
+    fs::remove_file(s.path("read"))?;
+    s.terminal()?.keys("third\n")?;
+    s.terminal()?.shows("heard <third> 4")?;
+    s.terminal()?.keys(SUSPEND)?;
+    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.keys("bg\n")?;
+    s.see_steps(3)?;
+    fs::write(s.path("stop"), "")?;
+    wait::until(10, "the job to end", || Ok(s.progress().find("DONE").first().map(|_| ())))?;
+    s.terminal()?.keys("wait %1; echo status $?; exit 7\n")?;
+    s.terminal()?.shows("status 7")?;
+    s.finish(STATUS)
 }
 
 const FILES: usize = 200;
@@ -145,17 +241,25 @@ fn make_with_three_jobs(s: &mut Scenario) -> Result<()> {
 }
 
 fn main() -> ExitCode {
+    use StartedBy::{Script, Shell, Terminal};
+    let job = || Program::c("foreground.c", &[]);
+    let shell = |name: &str, launched: StartedBy, restarted: [StartedBy; 3]| {
+        Case::flow(name, job(), move |s| a_shell_at_a_terminal(s, launched, restarted)).limit(180)
+    };
     runner::main(vec![
-        Case::flow("a_shell_at_a_terminal", Program::c("foreground.c", &[]), a_shell_at_a_terminal)
-            .sampled_translated_as(RunAs::User)
+        shell("a_shell_at_a_terminal", Script, [Script, Script, Script]).sampled_translated_as(RunAs::User),
+        shell("a_shell_that_leads_its_session", Terminal, [Terminal, Shell, Script])
+            .sampled_as(RunAs::User)
+            .translated(),
+        shell("a_shell_in_the_session_of_another", Shell, [Terminal, Script, Shell]).full_only().translated(),
+        Case::flow("shells_in_shells", job(), shells_in_shells).sampled_as(RunAs::Root).translated().limit(180),
+        Case::flow("a_job_of_another_shell", job(), a_job_of_another_shell)
+            .sampled_as(RunAs::User)
+            .translated()
             .limit(180),
-        Case::flow(
-            "make_with_three_jobs",
-            Program::c("foreground.c", &[]).needs("/usr/bin/make", "make"),
-            make_with_three_jobs,
-        )
-        .translated()
-        .limit(600)
-        .full_only(),
+        Case::flow("make_with_three_jobs", job().needs("/usr/bin/make", "make"), make_with_three_jobs)
+            .translated()
+            .limit(600)
+            .full_only(),
     ])
 }
