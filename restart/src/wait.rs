@@ -210,20 +210,18 @@ pub fn until_end(waited: &mut Waited, signals: &SignalFd, mut terminal: Option<T
     }
 }
 
-/// Stops as the process did, and sets it going again when we are. If it only lacks the terminal, and our group has been
-/// given that meanwhile, the process gets it and goes on.
-fn stop_too(waited: &Waited, signal: i32, mut terminal: Option<&mut Terminal>) {
-    let lacks_terminal = signal == libc::SIGTTIN || signal == libc::SIGTTOU;
-    if !(lacks_terminal && terminal.as_ref().is_some_and(|terminal| terminal.is_ours())) {
-        if let Some(terminal) = &mut terminal {
-            terminal.take_back();
+/// Stops as the process did; the signal that sets us going again is passed on like others. If the process only lacks the
+/// terminal, and our group has been given that meanwhile, the process gets it and goes on.
+fn stop_too(waited: &Waited, signal: i32, terminal: Option<&mut Terminal>) {
+    match terminal {
+        Some(terminal) if (signal == libc::SIGTTIN || signal == libc::SIGTTOU) && terminal.is_ours() => {
+            terminal.pass_on(waited.first());
+            return waited.send(libc::SIGCONT);
         }
-        let _ = raise(Signal::SIGSTOP);
+        Some(terminal) => terminal.take_back(),
+        None => {}
     }
-    if let Some(terminal) = terminal {
-        terminal.pass_on(waited.first());
-    }
-    waited.send(libc::SIGCONT);
+    let _ = raise(Signal::SIGSTOP);
 }
 
 /// Ends this program as the process ended.

@@ -1,9 +1,20 @@
 //! The ways in which a test restarts a checkpoint.
 
+/// How the images are named.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub(crate) enum Named {
+    #[default]
+    Each,
+    Backwards,
+    Pattern,
+    Directory,
+    Script,
+}
+
 /// How to restart.
 #[derive(Clone, Debug, Default)]
 pub struct Restart {
-    pub(crate) script: bool,
+    pub(crate) named: Named,
     pub(crate) moved: bool,
     pub(crate) same_coordinator: bool,
     pub(crate) options: Vec<String>,
@@ -19,7 +30,22 @@ impl Restart {
 
     /// The `dmtcp_restart_script.sh` of the last checkpoint.
     pub fn script() -> Restart {
-        Restart { script: true, ..Restart::default() }
+        Restart { named: Named::Script, ..Restart::default() }
+    }
+
+    /// As [`Restart::images`], with the last image first.
+    pub fn backwards() -> Restart {
+        Restart { named: Named::Backwards, ..Restart::default() }
+    }
+
+    /// `dmtcp_restart` with a pattern that a shell expands to the images.
+    pub fn pattern() -> Restart {
+        Restart { named: Named::Pattern, ..Restart::default() }
+    }
+
+    /// `dmtcp_restart --restartdir`.
+    pub fn directory() -> Restart {
+        Restart { named: Named::Directory, ..Restart::default() }
     }
 
     /// Move the directory of the images before the restart.

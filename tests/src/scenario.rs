@@ -13,7 +13,7 @@ use crate::identity::RunAs;
 use crate::process::{self, Pids};
 use crate::program::Program;
 use crate::progress::{self, Bounds, Progress, Steps};
-use crate::restart::Restart;
+use crate::restart::{Named, Restart};
 use crate::terminal::{StartedBy, Terminal};
 use crate::tool;
 use crate::wait;
@@ -325,6 +325,11 @@ impl Scenario {
         Ok(())
     }
 
+    /// The pid of what was started last, as its shell knows it.
+    pub fn front(&self) -> Option<i32> {
+        self.front.as_ref().map(|front| front.id() as i32)
+    }
+
     /// The images of the current generation.
     pub fn image_files(&self) -> Result<Vec<PathBuf>> {
         let entries = fs::read_dir(&self.images)?.flatten().map(|x| x.path());
@@ -409,7 +414,7 @@ impl Scenario {
             source = moved.clone();
             self.images = moved;
         }
-        let images = self.image_files()?;
+        let mut images = self.image_files()?;
         if !how.same_coordinator {
             self.images = self.root.join(format!("images.{}", self.run));
             fs::create_dir_all(&self.images)?;
@@ -419,21 +424,32 @@ impl Scenario {
         writeln!(log, "{}", progress::marker(self.generation))?;
         self.run_as.own(&self.log())?;
         let port = self.port()?;
-        let restarts = match how.script {
-            true => source.join("dmtcp_restart_script.sh"),
-            false => self.tool.join("dmtcp_restart"),
+        let restarts = match how.named {
+            Named::Script => source.join("dmtcp_restart_script.sh"),
+            _ => self.tool.join("dmtcp_restart"),
         };
-        let mut words = how.under.iter().cloned().chain([restarts.display().to_string()]);
+        let expand = ["/bin/sh", "-c", "directory=$1; shift; exec \"$@\" \"$directory\"/ckpt_*.dmtcp", "sh"];
+        let expanding = if how.named == Named::Pattern { &expand[..] } else { &[] };
+        let expanding = expanding.iter().map(|word| word.to_string());
+        let directory = (how.named == Named::Pattern).then(|| source.display().to_string());
+        let mut words =
+            how.under.iter().cloned().chain(expanding).chain(directory).chain([restarts.display().to_string()]);
         let mut command = self.command(&words.next().context("no command")?);
         command.args(words);
         command.current_dir(self.root.join("elsewhere"));
-        if !how.script {
+        if how.named != Named::Script {
             command.arg("-j");
         }
         command.args(["-p", &port, "--ckptdir"]).arg(&self.images).args(&how.options);
-        if !how.script {
-            command.args(&images);
-        }
+        match how.named {
+            Named::Each => command.args(&images),
+            Named::Backwards => {
+                images.reverse();
+                command.args(&images)
+            }
+            Named::Directory => command.arg("--restartdir").arg(&source),
+            Named::Pattern | Named::Script => &mut command,
+        };
         if let Some(way) = &how.ids {
             command.env("DMTCP_PID_RESTORE", way);
         }
