@@ -25,7 +25,8 @@ class Steps {
 
   static void Main() {
     long ticks = 0;
-    using (new Timer(_ => Note("p ticks " + Interlocked.Increment(ref ticks)), null, 0, 20)) {
+    // On a busy machine a tick comes while the one before is still being noted.
+    using (new Timer(_ => { lock (gate) Note("p ticks " + ++ticks); }, null, 0, 20)) {
       var threads = new List<Thread>();
       foreach (var name in new[] { "one", "two" }) {
         var thread = new Thread(() => Work(name));
