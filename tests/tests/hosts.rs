@@ -31,7 +31,7 @@ fn refused(name: &str, program: Program, says: &'static str) -> Case {
 }
 
 fn sanitizers() -> Vec<Case> {
-    let heap = "heap.c";
+    let (heap, forks) = ("heap.c", "forking_threads.c");
     let runtime = ("/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.asan-x86_64.a", "libclang-rt-14-dev");
     let clang = |flags: &[&str]| Program::clang(heap, flags).needs(runtime.0, runtime.1);
     vec![
@@ -43,6 +43,12 @@ fn sanitizers() -> Vec<Case> {
         // A race that it sees in what we do ends the program with status 66.
         sanitized("thread_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=thread"])),
         sanitized("thread_sanitizer_of_clang", clang(&["-fsanitize=thread"])),
+        // It ends a child that makes a thread, if it has seen several in the parent.
+        sanitized("children_under_thread_sanitizer_of_gcc", Program::c(forks, &["-fsanitize=thread"])),
+        sanitized(
+            "children_under_thread_sanitizer_of_clang",
+            Program::clang(forks, &["-fsanitize=thread"]).needs(runtime.0, runtime.1),
+        ),
     ]
 }
 

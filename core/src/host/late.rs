@@ -158,6 +158,23 @@ fn search(symbol: &CStr, version: *const c_char) -> Option<usize> {
     })
 }
 
+/// libc's own function, whoever has put one of the same name in front of it.
+pub fn of_libc(symbol: &CStr) -> Option<usize> {
+    // Before glibc 2.34 threads are a library of their own.
+    [c"libc.so.6", c"libpthread.so.0"].iter().find_map(|name| {
+        // SAFETY: RTLD_NOLOAD only looks for what is loaded; the reference is given back, and libc stays loaded.
+        unsafe {
+            let handle = dlopen(name.as_ptr(), libc::RTLD_LAZY | libc::RTLD_NOLOAD);
+            if handle.is_null() {
+                return None;
+            }
+            let found = pass_dlsym(handle, symbol.as_ptr()) as usize;
+            dlclose(handle);
+            (found != 0).then_some(found)
+        }
+    })
+}
+
 /// Sees to it that the library that holds an address stays; false: it is one of ours.
 #[allow(clippy::disallowed_methods, reason = "only calls of the program's get here, on threads that run")]
 fn pin(address: usize) -> bool {

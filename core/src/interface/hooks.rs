@@ -15,6 +15,7 @@
 use super::{locks, plugins};
 use crate::life::errand::{self, Errand, Reply};
 use crate::threads::slot::State;
+use crate::threads::spawn;
 use crate::{config, ids, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::sys;
@@ -62,7 +63,7 @@ static LETTERBOX: AtomicPtr<Letter> = AtomicPtr::new(std::ptr::null_mut());
 /// Starts the thread.
 pub fn start() -> Result<(), String> {
     let ours = config::config().map_or(0, |c| 1u64 << (c.signal - 1));
-    threads::spawn::spawn(serve, 0, STACK, !(LIBC_SIGNALS | ours))
+    spawn::spawn(spawn::Maker::Anybody, serve, 0, STACK, !(LIBC_SIGNALS | ours))
         .map_err(|e| format!("the thread for hooks of C plugins cannot be started (errno {e})"))?;
     while THREAD.load(Ordering::Acquire) == 0 {
         let _ = sys::futex_wait(THREAD.as_ptr().cast(), 0, None);

@@ -27,6 +27,7 @@ pub mod worker;
 mod writing;
 
 use crate::host::late::pass_dlsym;
+use crate::threads::spawn;
 use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
@@ -151,7 +152,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     threads::install_handler(config.signal).map_err(|e| {
         format!("signal {} cannot be used to stop threads (errno {e}): use --ckpt-signal", config.signal)
     })?;
-    let length = STACK + threads::spawn::room_for_variables();
+    let length = STACK + spawn::room_for_variables();
     let stack = sys::map_anonymous(length).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
     let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + length };
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
@@ -193,7 +194,8 @@ fn handed_over() -> Option<i32> {
 fn start_checkpoint_thread(waits: bool) -> Result<(), String> {
     let (stack, end) = dmtcp_plugin_api::arena::checkpoint_stack();
     JOINED.store(if waits { AWAITED } else { UNDERWAY }, Ordering::Release);
-    threads::spawn::spawn(checkpoint_thread, stack as u64, end - stack, CHECKPOINT_THREAD_MASK)
+    let (stack_low, length) = (stack as u64, end - stack);
+    spawn::spawn(spawn::Maker::Libc, checkpoint_thread, stack_low, length, CHECKPOINT_THREAD_MASK)
         .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
     // The application starts with our signal unblocked, whatever it inherited.
     signal::unblock();

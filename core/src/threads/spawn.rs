@@ -1,12 +1,27 @@
 //! Threads of ours: real pthreads, made by libc, so that libc's own bookkeeping (setuid, cancellation, dl_iterate_phdr)
 //! knows them.
+//!
+//! What can go wrong: a run time has a pthread_create of its own (ThreadSanitizer, profilers, some allocators). It would
+//! count our threads among the program's: ThreadSanitizer ends a fork's child that makes a thread, if the parent had several.
 
+use crate::host::late;
 use crate::signal;
 use std::cell::Cell;
 use std::ffi::{c_int, c_void};
+use std::sync::OnceLock;
 
 /// What a thread runs.
 pub type Body = extern "C" fn(*mut c_void) -> *mut c_void;
+
+/// Who makes a thread.
+pub enum Maker {
+    /// libc itself. Nobody else knows of the thread, so it may call nothing that somebody could have put his own in front of.
+    Libc,
+    /// Whoever the program would ask: the thread may call anything.
+    Anybody,
+}
+
+type Create = unsafe extern "C" fn(*mut libc::pthread_t, *const libc::pthread_attr_t, Body, *mut c_void) -> c_int;
 
 unsafe extern "C" {
     fn pthread_attr_init(attributes: *mut libc::pthread_attr_t) -> c_int;
@@ -31,9 +46,20 @@ pub fn is_spawning() -> bool {
     SPAWNING.get()
 }
 
+/// libc's pthread_create.
+fn of_libc() -> Option<Create> {
+    static FOUND: OnceLock<Option<usize>> = OnceLock::new();
+    // SAFETY: libc's function of this name has this type.
+    FOUND.get_or_init(|| late::of_libc(c"pthread_create")).map(|found| unsafe { std::mem::transmute(found) })
+}
+
 /// Starts a detached thread with this signal mask, on a stack of so many bytes: at `stack`, a mapping that stays for ever,
 /// or one of libc's if that is 0. The argument of the body is `stack`. The error is an errno.
-pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int> {
+pub fn spawn(maker: Maker, body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int> {
+    let create = match maker {
+        Maker::Libc => of_libc().unwrap_or(pthread_create as Create),
+        Maker::Anybody => pthread_create,
+    };
     // The new thread inherits the mask that is set here.
     let before = signal::set_mask(mask);
     // SAFETY: the attributes are initialised before use; the stack is as the caller promises.
@@ -48,7 +74,7 @@ pub fn spawn(body: Body, stack: u64, size: usize, mask: u64) -> Result<(), c_int
         }
         pthread_attr_setdetachstate(&raw mut attributes, libc::PTHREAD_CREATE_DETACHED);
         SPAWNING.set(true);
-        let result = pthread_create(&raw mut thread, &raw const attributes, body, stack as *mut c_void);
+        let result = create(&raw mut thread, &raw const attributes, body, stack as *mut c_void);
         SPAWNING.set(false);
         result
     };
