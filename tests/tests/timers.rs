@@ -26,6 +26,7 @@ fn main() -> ExitCode {
         Case::new("posix_timers_of_every_kind", c("posix_timers.c")),
         Case::new("timers_that_expire_while_all_stand_still", c("brief_timers.c")).steps(10),
         Case::flow("images_are_whole_although_signals_come", c("brief_timers.c"), images_are_whole),
+        Case::new("timers_that_expire_as_soon_as_their_signal_is_taken", c("eager_timers.c")),
         Case::new("interval_timers", c("interval_timers.c")),
         Case::new("an_alarm_comes_once_and_not_early", c("alarm.c")),
     ])

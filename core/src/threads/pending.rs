@@ -21,6 +21,9 @@ const ROOM: usize = 8;
 const MORE: usize = 511;
 const KERNEL_SET: usize = 8;
 
+/// The bit of the first number of which several signals are queued.
+const FIRST_REAL_TIME: u64 = 1 << 31;
+
 /// The word of a kept `siginfo_t` that says whose it was: the kernel uses none of its kind.
 const OWNER: usize = 15;
 /// In [`OWNER`]: the process's.
@@ -99,6 +102,11 @@ pub fn has_news(tid: i32, ours: u64) -> bool {
     (own | shared) & !ours != 0
 }
 
+/// The signal's number and the timer that it tells of, if it does.
+fn timer_of(info: &Info) -> Option<(u64, u32)> {
+    (info[1] as i32 == libc::SI_TIMER).then_some((bit_of(info), info[2] as u32))
+}
+
 /// The process that a signal came from, if it says so: sent by kill(2) and its like, or the end of a child.
 fn sender_of(info: &Info) -> Option<i32> {
     let (number, code) = (info[0] as i32, info[1] as i32);
@@ -162,21 +170,38 @@ impl Pending {
 
     /// Takes what is pending for the calling thread, and if it is the first one, for the process; but never `ours`. It goes
     /// behind what was taken before.
+    ///
+    /// A timer goes on when its signal is taken, and one with a short interval has expired again at the next look. So a
+    /// number is done with once it can only be such a signal that is pending.
     pub fn take(&mut self, ours: u64) {
         let first = sys::tid() == sys::pid();
+        let start = self.count;
+        let (mut own_left, mut shared_left) = (!ours, if first { !ours } else { 0 });
         // Nothing at all, most of the time: one system call.
-        while pending_set() & !ours != 0 {
+        while pending_set() & (own_left | shared_left) != 0 {
             let Some((own, shared)) = sets() else { return };
-            // The thread's own queue is taken from first.
-            let taken = if own & !ours != 0 {
-                self.push(own & !ours, 0)
-            } else {
-                first && shared & !ours != 0 && self.push(shared & !ours, PROCESS)
+            // The thread's own queue is taken from first, by the kernel too.
+            let (set, owner, left) = match own & own_left {
+                0 => (shared & shared_left & !own, PROCESS, &mut shared_left),
+                set => (set, 0, &mut own_left),
             };
-            if !taken {
+            if set == 0 || !self.push(set, owner) {
                 return;
             }
+            *left &= !self.numbers_done(start);
         }
+    }
+
+    /// The number of the signal that was taken last, if all that was pending of it has been taken since `start`: of numbers
+    /// below the real-time ones no queue has more than one, and of each timer neither.
+    fn numbers_done(&mut self, start: u32) -> u64 {
+        let last = self.count - 1;
+        let Some(info) = self.place(last as usize).copied() else { return 0 };
+        let mut has_come_before = || {
+            let timer = timer_of(&info);
+            timer.is_some() && (start..last).any(|i| self.place(i as usize).map(|x| timer_of(x)) == Some(timer))
+        };
+        if bit_of(&info) < FIRST_REAL_TIME || has_come_before() { bit_of(&info) } else { 0 }
     }
 
     /// Notes what the application calls the senders.
