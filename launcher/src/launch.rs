@@ -184,7 +184,8 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
         }
     }
     if target::needs_address_sanitizer(&program) {
-        // Its run time refuses to start behind any other library, unless it is told not to look.
+        // Its run time refuses to start behind any other library, unless it is told not to look. The core tells it so, too,
+        // unless the program has default options of its own.
         let options = environment.get("ASAN_OPTIONS").unwrap_or_default().to_os_string();
         environment.set("ASAN_OPTIONS", join([Path::new(&options), Path::new("verify_asan_link_order=0")].into_iter()));
     }

@@ -37,6 +37,11 @@ fn sanitizers() -> Vec<Case> {
     vec![
         sanitized("address_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=address"])),
         sanitized("address_sanitizer_of_gcc_linked_in", Program::c(heap, &["-fsanitize=address", "-static-libasan"])),
+        // Its run time looks whether it comes first, as ours does.
+        sanitized(
+            "address_sanitizer_of_gcc_in_a_child_of_a_shell",
+            Program::c(heap, &["-fsanitize=address"]).under(&["/bin/sh", "-c", r#""$0" "$@"; exit $?"#]),
+        ),
         sanitized("address_sanitizer_of_clang", clang(&["-fsanitize=address"])),
         sanitized("undefined_behaviour_sanitizer_of_gcc", Program::c(heap, &["-fsanitize=undefined"])),
         sanitized("undefined_behaviour_sanitizer_of_clang", clang(&["-fsanitize=undefined"])),

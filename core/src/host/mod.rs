@@ -6,6 +6,7 @@ pub mod exchange;
 pub mod forks;
 pub mod happened;
 pub mod late;
+pub mod sanitizers;
 pub mod services;
 pub mod wiring;
 
