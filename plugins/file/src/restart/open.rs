@@ -66,7 +66,11 @@ pub fn find(host: &Host<'_>, files: &Files, named: &Named, may_be_made: bool) ->
     let in_a_directory = |p: &&PathBuf| p.parent().is_some_and(Path::is_dir);
     match candidates.iter().find(in_a_directory) {
         Some(path) if may_be_made && named.is_regular() => Ok(path.clone()),
-        _ => Err("it is missing: put it back, or map the path to where it is now".into()),
+        _ => Err(
+            "it is missing: put it back, or map the path to where it is now; --ckpt-open-files of dmtcp_launch saves \
+                  such files"
+                .into(),
+        ),
     }
 }
 
