@@ -1,4 +1,6 @@
 //! A case: a name that says what must hold, a program, who runs it, and the flow that it goes through.
+//!
+//! Whatever restarts does so in both id modes, once for each user: `NAME::root`, and `NAME::root::translated`.
 
 use crate::identity::RunAs;
 use crate::program::Program;
@@ -15,8 +17,10 @@ pub struct Case {
     pub(crate) options: Vec<String>,
     pub(crate) users: Vec<RunAs>,
     pub(crate) sample: Vec<RunAs>,
-    /// Who runs it with translated ids as well; who does in the sample.
-    pub(crate) translated: Option<Vec<RunAs>>,
+    /// Who runs it with translated ids in the sample; with `--include-ignored` all do.
+    pub(crate) sample_translated: Vec<RunAs>,
+    /// Why nobody does.
+    pub(crate) not_translated: Option<&'static str>,
     pub(crate) limit: u64,
     status: i32,
     steps: u64,
@@ -33,7 +37,8 @@ impl Case {
             options: Vec::new(),
             users: RunAs::ALL.to_vec(),
             sample: RunAs::ALL.to_vec(),
-            translated: None,
+            sample_translated: Vec::new(),
+            not_translated: None,
             limit: 120,
             status: 7,
             steps: 3,
@@ -93,15 +98,15 @@ impl Case {
         self
     }
 
-    /// All users run it with translated ids, too, but not in the sample.
-    pub fn translated(mut self) -> Case {
-        self.translated.get_or_insert_default();
+    /// This user runs it with translated ids in the sample, too.
+    pub fn sampled_translated_as(mut self, user: RunAs) -> Case {
+        self.sample_translated.push(user);
         self
     }
 
-    /// As [`Case::translated`]; this user does so in the sample.
-    pub fn sampled_translated_as(mut self, user: RunAs) -> Case {
-        self.translated.get_or_insert_default().push(user);
+    /// What it shows cannot hold, or means nothing, with translated ids, for this reason.
+    pub fn not_translated(mut self, reason: &'static str) -> Case {
+        self.not_translated = Some(reason);
         self
     }
 

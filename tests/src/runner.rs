@@ -5,8 +5,7 @@
 //!
 //! Environment: `DMTCP_TEST_BIN` names the directory of the programs under test, `DMTCP_TEST_KEEP` keeps the
 //! directories of cases that passed, `DMTCP_TEST_NATIVE` runs the programs without the tool (only cases that follow
-//! the common flow), `DMTCP_TEST_PATIENCE` stretches all limits. `DMTCP_TEST_IDS` is what `DMTCP_PID_RESTORE` is for all
-//! cases, `DMTCP_TEST_FORBID` what `DMTCP_FORBID` is.
+//! the common flow), `DMTCP_TEST_PATIENCE` stretches all limits. `DMTCP_TEST_FORBID` is what `DMTCP_FORBID` is for all cases.
 
 use crate::case::Case;
 use crate::identity::RunAs;
@@ -17,7 +16,7 @@ use anyhow::{Context, Result};
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
 use std::os::unix::process::CommandExt;
 use std::path::PathBuf;
-use std::process::{Command, ExitCode, Stdio};
+use std::process::{Command, ExitCode, ExitStatus, Stdio};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use std::{fs, thread};
@@ -25,14 +24,21 @@ use std::{fs, thread};
 /// Names the case that this process is to run.
 const CASE: &str = "DMTCP_TEST_CASE";
 
+/// Exit status of the process of a case that was to restart with translated ids, and has restarted nothing.
+const NOTHING_RESTARTED: u8 = 77;
+
 /// The whole of a test file's main function.
 pub fn main(cases: Vec<Case>) -> ExitCode {
     if let Ok(wanted) = std::env::var(CASE) {
         return run_alone(&cases, &wanted);
     }
     let trials = cases.iter().flat_map(variants).map(|variant| {
-        let (name, limit, user) = (variant.name(), variant.case.limit, variant.user);
-        let trial = Trial::ignorable_test(name.clone(), move || supervise(&name, limit, user));
+        let (name, limit) = (variant.name(), variant.case.limit);
+        let obstacle = variant.obstacle();
+        let trial = Trial::ignorable_test(name.clone(), move || match obstacle {
+            Some(reason) => Ok(Completion::ignored_with(reason)),
+            None => supervise(&name, limit),
+        });
         trial.with_ignored_flag(!variant.is_sampled())
     });
     libtest_mimic::run(&Arguments::from_args(), trials.collect()).exit_code()
@@ -51,36 +57,39 @@ impl Variant<'_> {
     }
 
     fn is_sampled(&self) -> bool {
-        let sample = if self.translates { self.case.translated.as_ref() } else { Some(&self.case.sample) };
-        sample.is_some_and(|users| users.contains(&self.user))
+        let sample = if self.translates { &self.case.sample_translated } else { &self.case.sample };
+        sample.contains(&self.user)
+    }
+
+    /// Why it cannot be run.
+    fn obstacle(&self) -> Option<&'static str> {
+        self.user.obstacle().or(self.case.not_translated.filter(|_| self.translates))
     }
 }
 
 fn variants(case: &Case) -> impl Iterator<Item = Variant<'_>> {
-    let ways = [Some(false), case.translated.is_some().then_some(true)];
-    ways.into_iter()
-        .flatten()
-        .flat_map(move |translates| case.users.iter().map(move |&user| Variant { case, user, translates }))
+    let users = move |translates| case.users.iter().map(move |&user| Variant { case, user, translates });
+    [false, true].into_iter().flat_map(users)
 }
 
 /// Run one case in a child process and report what it says.
-fn supervise(name: &str, limit: u64, user: RunAs) -> Result<Completion, Failed> {
-    if let Some(reason) = user.obstacle() {
-        return Ok(Completion::ignored_with(reason));
-    }
+fn supervise(name: &str, limit: u64) -> Result<Completion, Failed> {
     let report =
         std::env::temp_dir().join(format!("dmtcp-test-report.{}.{}", std::process::id(), name.replace("::", ".")));
     let ended = run_child(name, limit, &report);
     let text = fs::read(&report).map(|x| String::from_utf8_lossy(&x).into_owned()).unwrap_or_default();
     let _ = fs::remove_file(&report);
     match ended {
-        Ok(true) => Ok(Completion::Completed),
-        Ok(false) => Err(text.into()),
+        Ok(status) if status.success() => Ok(Completion::Completed),
+        Ok(status) if status.code() == Some(NOTHING_RESTARTED.into()) => {
+            Ok(Completion::ignored_with("passes, and restarts nothing: how ids come back is nothing to it"))
+        }
+        Ok(_) => Err(text.into()),
         Err(error) => Err(format!("{error:#}\n{text}").into()),
     }
 }
 
-fn run_child(name: &str, limit: u64, report: &PathBuf) -> Result<bool> {
+fn run_child(name: &str, limit: u64, report: &PathBuf) -> Result<ExitStatus> {
     let output = fs::File::create(report)?;
     let mut command = Command::new(std::env::current_exe()?);
     command.env(CASE, name).stdin(Stdio::null()).stdout(output.try_clone()?).stderr(output);
@@ -92,7 +101,7 @@ fn run_child(name: &str, limit: u64, report: &PathBuf) -> Result<bool> {
         child.kill()?;
         child.wait()?;
     }
-    Ok(waited?.success())
+    waited
 }
 
 /// The process of a case.
@@ -108,13 +117,20 @@ fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
     }
     watch(Arc::new(root.clone()), case.limit);
     let made = Scenario::new(&root, user, case.program.clone(), case.streams, &case.options);
+    let mut has_restarted = false;
     let outcome = made.and_then(|mut scenario| {
         if translates {
             scenario.set_env("DMTCP_PID_RESTORE", "translate");
         }
-        case.run(&mut scenario)
+        case.run(&mut scenario)?;
+        has_restarted = scenario.has_restarted();
+        Ok(())
     });
-    conclude(&root, outcome)
+    match conclude(&root, outcome) {
+        true if translates && !has_restarted => NOTHING_RESTARTED.into(),
+        true => ExitCode::SUCCESS,
+        false => ExitCode::FAILURE,
+    }
 }
 
 /// Fail the case when it takes too long, or when whoever runs the tests is gone.
@@ -130,8 +146,8 @@ fn watch(root: Arc<PathBuf>, limit: u64) {
     });
 }
 
-/// Say how it went, kill what is left, and clean up after a success.
-fn conclude(root: &PathBuf, outcome: Result<()>) -> ExitCode {
+/// Say how it went, kill what is left, and clean up after a success. Whether it was one.
+fn conclude(root: &PathBuf, outcome: Result<()>) -> bool {
     if let Err(error) = &outcome {
         println!("{error:#}\n{}\nkept: {}", Scenario::evidence(root), root.display());
     }
@@ -140,10 +156,10 @@ fn conclude(root: &PathBuf, outcome: Result<()>) -> ExitCode {
         println!("{error:#}");
     }
     if outcome.is_err() || killed.is_err() {
-        return ExitCode::FAILURE;
+        return false;
     }
     if std::env::var_os("DMTCP_TEST_KEEP").is_none() {
         let _ = fs::remove_dir_all(root);
     }
-    ExitCode::SUCCESS
+    true
 }

@@ -18,6 +18,7 @@ use crate::terminal::{StartedBy, Terminal};
 use crate::tool;
 use crate::wait;
 use anyhow::{Context, Result, bail, ensure};
+use std::cell::Cell;
 use std::collections::BTreeSet;
 use std::env;
 use std::fs::{self, OpenOptions};
@@ -66,6 +67,7 @@ pub struct Scenario {
     on_terminal: Option<StartedBy>,
     terminal: Option<Terminal>,
     others: Vec<(Option<Child>, Option<Coordinator>)>,
+    restarted: Cell<bool>,
 }
 
 impl Scenario {
@@ -99,12 +101,18 @@ impl Scenario {
             on_terminal: None,
             terminal: None,
             others: Vec::new(),
+            restarted: Cell::new(false),
         })
     }
 
     /// Who runs the programs.
     pub fn run_as(&self) -> RunAs {
         self.run_as
+    }
+
+    /// Whether anything was to be restarted.
+    pub fn has_restarted(&self) -> bool {
+        self.restarted.get()
     }
 
     /// Further options of `dmtcp_launch` that the case asks for.
@@ -193,6 +201,7 @@ impl Scenario {
 
     /// Any command, with the environment of the case.
     pub fn command(&self, program: &str) -> Command {
+        self.restarted.set(self.restarted.get() || program.contains("dmtcp_restart"));
         let mut command = Command::new(program);
         command.env_clear().current_dir(self.root.join("work")).stdin(Stdio::null());
         command.env("PATH", format!("{}:/usr/local/bin:/usr/bin:/bin", self.tool.display()));
@@ -200,11 +209,7 @@ impl Scenario {
         command.env("DMTCP_TMPDIR", self.root.join("tmp")).env("LC_ALL", "C.UTF-8").env("TERM", "xterm");
         command.env("STEPS_LOG", self.log()).env("STEPS_STOP", self.path("stop"));
         command.env("STEPS_DIR", self.root.join("work"));
-        // How restarts get ids is a dimension of the whole suite.
-        if let Some(mode) = env::var_os("DMTCP_TEST_IDS") {
-            command.env("DMTCP_PID_RESTORE", mode);
-        }
-        // So is what the kernel may be asked for.
+        // What the kernel may be asked for is a dimension of the whole suite.
         if let Some(features) = env::var_os("DMTCP_TEST_FORBID") {
             command.env("DMTCP_FORBID", features);
         }
@@ -406,6 +411,7 @@ impl Scenario {
     pub fn restart(&mut self, how: &Restart) -> Result<()> {
         self.run += 1;
         self.generation += 1;
+        self.restarted.set(true);
         enter(format!("restart {} ({how:?})", self.run));
         let mut source = self.images.clone();
         if how.moved {

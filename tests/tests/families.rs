@@ -273,30 +273,29 @@ fn main() -> ExitCode {
     runner::main(vec![
         Case::new("tree_with_sessions_and_groups", family("tree")).streams(7),
         Case::new("parent_waits_for_children", family("waiting")).streams(2),
-        Case::new("ended_children_keep_their_status", family("ended")).streams(2).translated(),
-        Case::new("orphans_of_ended_leaders", family("orphans")).streams(4).translated(),
+        Case::new("ended_children_keep_their_status", family("ended")).streams(2),
+        Case::new("orphans_of_ended_leaders", family("orphans")).streams(4),
         Case::new("child_shares_locks_and_an_epoll_set", Program::c("inherited.c", &[]))
             .streams(2)
             .sampled_translated_as(RunAs::User),
-        Case::new("orphan_in_a_living_session", family("adopted")).streams(2).translated(),
-        Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])).translated(),
-        Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8).translated(),
+        Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
+        Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
+        Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
         Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
             .streams(8)
             .limit(900)
             .full_only(),
         Case::new("two_sides_of_pipes_files_and_signals", Program::c("two_sides.c", &[]))
             .streams(2)
-            .sampled_as(RunAs::User)
-            .translated(),
-        Case::new("children_past_fork", clones("cloned")).streams(7).translated(),
+            .sampled_as(RunAs::User),
+        Case::new("children_past_fork", clones("cloned")).streams(7),
         Case::new("a_child_that_its_sibling_made", clones("given")).streams(3).sampled_as(RunAs::User),
         Case::new("vforks_that_take_their_time", clones("vforked")).streams(2).sampled_as(RunAs::User),
-        Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6).translated(),
-        Case::new("a_child_that_is_stopped_and_continued", relatives("stopped")).streams(2).full_only().translated(),
+        Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6),
+        Case::new("a_child_that_is_stopped_and_continued", relatives("stopped")).streams(2).full_only(),
         Case::new("files_of_a_parent_in_proc", Program::c("watching.c", &[])).sampled_translated_as(RunAs::User),
-        Case::new("pidfds_of_relatives", Program::c("pidfds.c", &[])).streams(2).translated(),
-        Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).sampled_as(RunAs::User).translated(),
+        Case::new("pidfds_of_relatives", Program::c("pidfds.c", &[])).streams(2),
+        Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).sampled_as(RunAs::User),
         Case::flow("children_outside", Program::c("outsiders.c", &[]), children_outside).sampled_as(RunAs::User),
         Case::flow("families_of_two_hosts", family("tree"), families_of_two_hosts)
             .streams(7)
@@ -304,22 +303,17 @@ fn main() -> ExitCode {
             .full_only(),
         Case::flow("shells_after_a_restart", Program::c("shells.c", &[]), shells_after_a_restart)
             .sampled_as(RunAs::User),
-        Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone).translated(),
-        Case::new("bash_starts_programs", bash()).translated(),
-        Case::new("dash_starts_programs", shell("/bin/dash", "dash")).translated(),
+        Case::flow("a_daemon_alone", family("daemonized"), a_daemon_alone),
+        Case::new("bash_starts_programs", bash()),
+        Case::new("dash_starts_programs", shell("/bin/dash", "dash")),
         Case::flow(
             "two_programs_are_one_computation",
             Program::script(&["/bin/bash"], "shell.sh", "bash"),
             two_programs,
-        )
-        .translated(),
-        Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together)
-            .streams(7)
-            .translated(),
+        ),
+        Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together).streams(7),
         Case::flow("while_the_originals_hold_their_ids", family("tree"), while_the_originals_hold_their_ids).streams(7),
         Case::flow("always_in_a_namespace", family("orphans"), always_in_a_namespace).streams(4),
-        Case::flow("by_way_of_the_original_program", family("tree"), by_way_of_the_original_program)
-            .streams(7)
-            .translated(),
+        Case::flow("by_way_of_the_original_program", family("tree"), by_way_of_the_original_program).streams(7),
     ])
 }

@@ -258,7 +258,6 @@ fn main() -> ExitCode {
             .translated()
             .limit(180),
         Case::flow("make_with_three_jobs", job().needs("/usr/bin/make", "make"), make_with_three_jobs)
-            .translated()
             .limit(600)
             .full_only(),
     ])

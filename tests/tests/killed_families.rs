@@ -364,15 +364,11 @@ fn settles(s: &Scenario, family: &mut Family, streams: &[&str], lacks_one: bool)
 fn main() -> ExitCode {
     let kin = || Program::c("kin.c", &[]);
     runner::main(vec![
-        Case::flow("family_killed_at_random", kin(), |s| killed_in_a_checkpoint(s, 5))
-            .translated()
-            .sampled_as(RunAs::User),
+        Case::flow("family_killed_at_random", kin(), |s| killed_in_a_checkpoint(s, 5)).sampled_as(RunAs::User),
         Case::flow("family_killed_at_random_200_times", kin(), |s| killed_in_a_checkpoint(s, 200))
             .full_only()
             .limit(1800),
-        Case::flow("family_killed_while_it_comes_back", kin(), |s| killed_in_a_restart(s, 5))
-            .translated()
-            .sampled_as(RunAs::Root),
+        Case::flow("family_killed_while_it_comes_back", kin(), |s| killed_in_a_restart(s, 5)).sampled_as(RunAs::Root),
         Case::flow("family_killed_while_it_comes_back_200_times", kin(), |s| killed_in_a_restart(s, 200))
             .full_only()
             .limit(1800),

@@ -246,7 +246,7 @@ fn main() -> ExitCode {
         Case::flow(name, Program::c("scratch.c", &[]), flow).sampled_as(RunAs::User)
     };
     runner::main(vec![
-        case("processes_find_each_other", processes_find_each_other).translated(),
+        case("processes_find_each_other", processes_find_each_other),
         case("a_missing_plugin_is_named", a_missing_plugin_is_named),
         case("a_process_alone_finds_itself", a_process_alone_finds_itself),
         case("steps_of_a_number_are_whole", steps_of_a_number_are_whole),

@@ -75,5 +75,5 @@ fn main() -> ExitCode {
             .limit(300)
             .full_only(),
     ];
-    runner::main(cases.into_iter().map(Case::translated).collect())
+    runner::main(cases)
 }

@@ -43,7 +43,7 @@ fn descriptors() -> Vec<Case> {
         Case::new("eventfds", c("eventfds.c")).streams(2),
         Case::new("pipes_with_bytes_in_flight", c("pipes.c")),
         Case::new("pipes_with_more_or_fewer_ends", c("pipe_ends.c")),
-        Case::new("files_without_their_names", c("odd_files.c")).translated(),
+        Case::new("files_without_their_names", c("odd_files.c")),
         Case::new("file_locks_of_every_kind", c("file_locks.c")).sampled_translated_as(RunAs::User),
         Case::new("shared_memory_without_a_trace", c("shared_memory_odd.c")),
         Case::new("epoll_timers_and_signals", c("event_objects.c")),
