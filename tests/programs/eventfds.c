@@ -1,8 +1,10 @@
 /* Event counters: a value in waiting, an empty one that a thread is blocked on, a semaphore. */
 #include "steps.h"
+#include <semaphore.h>
 #include <sys/eventfd.h>
 
 static int empty;
+static sem_t taken;
 
 static void *blocked(void *arg) {
   for (long n = 1;; n++) {
@@ -11,6 +13,7 @@ static void *blocked(void *arg) {
     if (value == 1000) return arg;
     CHECK(value == 3);
     step("blocked", n);
+    CHECK(sem_post(&taken) == 0);
   }
 }
 
@@ -20,6 +23,7 @@ int main(void) {
   int counter = eventfd(41, EFD_NONBLOCK | EFD_CLOEXEC), semaphore = eventfd(5, EFD_SEMAPHORE);
   int huge = eventfd(0, EFD_NONBLOCK), same = dup(counter);
   empty = eventfd(0, 0);
+  CHECK(sem_init(&taken, 0, 0) == 0);
   CHECK(counter >= 0 && semaphore >= 0 && empty >= 0 && huge >= 0 && same >= 0);
   value = UINT64_MAX - 1;
   CHECK(write(huge, &value, 8) == 8);
@@ -39,6 +43,7 @@ int main(void) {
     CHECK(fcntl(counter, F_GETFD) == FD_CLOEXEC && fcntl(semaphore, F_GETFD) == 0);
     value = 3;
     CHECK(write(empty, &value, 8) == 8);
+    CHECK(sem_wait(&taken) == 0);
     step("main", n);
     rest(8);
   }
