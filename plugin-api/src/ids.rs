@@ -122,40 +122,43 @@ impl Table {
         forth.store(real, Ordering::Release);
     }
 
-    /// Notes a task that has just been made; returns the id that it is known by: its real one, if that is free.
-    pub fn add(&self, real: i32) -> i32 {
-        if let Some(former) = self.known(real) {
-            self.forget(former);
+    /// The id that the task with this real one is known by. One that is not known yet is noted, by its real id if that is
+    /// free; the task itself and its parent may both do so at the same time. Whoever has the number of a task that ended
+    /// without anybody noticing takes over what that was known by, as after any reuse of a pid.
+    pub fn ensure(&self, real: i32) -> i32 {
+        let Some(back) = self.word(1, real) else { return real };
+        loop {
+            let before = back.load(Ordering::Acquire);
+            if self.real(before) == Some(real) {
+                return before;
+            }
+            let Some(id) = self.take(real) else { return real };
+            if back.compare_exchange(before, id, Ordering::AcqRel, Ordering::Acquire).is_ok() {
+                return id;
+            }
+            // Somebody else was faster, and may have taken another one.
+            if id != real {
+                self.forget(id);
+            }
         }
-        if self.claim(real, real) {
-            return real;
+    }
+
+    /// Takes an id for a real one: the same, or else a spare one.
+    fn take(&self, real: i32) -> Option<i32> {
+        let take = |id| {
+            let word = self.word(0, id);
+            word.is_some_and(|word| word.compare_exchange(0, real, Ordering::AcqRel, Ordering::Acquire).is_ok())
+        };
+        if take(real) || self.real(real) == Some(real) {
+            return Some(real);
         }
         let limit = self.header().limit.load(Ordering::Relaxed);
-        for _ in 0..limit {
+        (0..limit).find_map(|_| {
             let count = self.header().spares.fetch_add(1, Ordering::Relaxed) % (limit - LOWEST_SPARE);
             let id = (limit - 1 - count) as i32;
             // Not one that a task of ours has: it may become known by that.
-            if self.known(id).is_none() && self.claim(id, real) {
-                return id;
-            }
-        }
-        real
-    }
-
-    /// Takes an id for a real one if nobody has it, or the same one has: parent and child may both be here.
-    fn claim(&self, id: i32, real: i32) -> bool {
-        let (Some(forth), Some(back)) = (self.word(0, id), self.word(1, real)) else { return false };
-        let taken = forth.compare_exchange(0, real, Ordering::AcqRel, Ordering::Acquire);
-        let ours = taken.is_ok() || taken == Err(real);
-        if ours {
-            back.store(id, Ordering::Release);
-        }
-        ours
-    }
-
-    /// As [`Table::add`], for one that may be known already.
-    pub fn ensure(&self, real: i32) -> i32 {
-        self.known(real).unwrap_or_else(|| self.add(real))
+            (self.known(id).is_none() && take(id)).then_some(id)
+        })
     }
 
     /// Notes that who was known by this id is gone.
@@ -235,16 +238,38 @@ mod tests {
     fn a_new_task_whose_id_is_taken_gets_another_one() {
         let table = table();
         table.set(100, 5000);
-        assert_eq!(table.add(200), 200);
-        let other = table.add(100);
+        assert_eq!(table.ensure(200), 200);
+        let other = table.ensure(100);
         assert!(other != 100 && other > 300);
         assert_eq!((table.real(other), table.known(100), table.real(100)), (Some(100), Some(other), Some(5000)));
         assert_eq!(table.ensure(100), other);
-        // The kernel gives the number to the next one.
-        let next = table.add(100);
-        assert_eq!((table.real(other), table.real(next)), (None, Some(100)));
         // An id that a task of ours really has is not given to another one.
         table.set(400, 32766);
-        assert!((0..40_000).all(|_| table.add(100) != 32766));
+        for _ in 0..40_000 {
+            table.forget(table.ensure(100));
+            assert!(table.known(32766) == Some(400));
+        }
+    }
+
+    #[test]
+    fn a_child_and_its_parent_note_one_id_at_the_same_time() {
+        let table = table();
+        table.set(100, 5000);
+        for real in [100, 200] {
+            for _ in 0..2000 {
+                let start = std::sync::Barrier::new(2);
+                let note = || {
+                    start.wait();
+                    let id = table.ensure(real);
+                    assert_eq!(table.real(id), Some(real));
+                    id
+                };
+                let [parents, childs] = std::thread::scope(|scope| {
+                    [scope.spawn(note), scope.spawn(note)].map(|thread| thread.join().unwrap())
+                });
+                assert_eq!(parents, childs);
+                table.forget(parents);
+            }
+        }
     }
 }

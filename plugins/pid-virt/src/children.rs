@@ -1,12 +1,13 @@
 //! Children: how they are made, and how they are waited for.
 //!
-//! A fork's child notes itself before the fork returns in its parent; a child that shares its parent's memory (vfork,
-//! posix_spawn) is noted by the parent. What has been waited for is nobody any more.
+//! A fork's child notes itself, and so does its parent, whoever comes first; a child that shares its parent's memory (vfork,
+//! posix_spawn) is noted by the parent, and by itself once it executes a program. What has been waited for is nobody any more.
 
 use crate::table;
 use crate::translate::{fail, made, real, settled, target};
 use dmtcp_plugin_api::abi::Wrapper;
 use dmtcp_plugin_api::ids::Table;
+use dmtcp_plugin_api::sys;
 use libc::{c_char, c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
 use std::sync::atomic::AtomicUsize;
 
@@ -48,7 +49,7 @@ fn gone(table: Table, asked: pid_t, child: pid_t, ended: bool, restarts: u32) ->
         _ if asked > 0 => asked,
         Some(id) => id,
         None if table::restarts() != restarts => table::former_child(child),
-        None => table.add(child),
+        None => table.ensure(child),
     };
     if ended {
         table.forget(id);
@@ -56,8 +57,8 @@ fn gone(table: Table, asked: pid_t, child: pid_t, ended: bool, restarts: u32) ->
     id
 }
 
-/// A child that a call has made. The parent may be stopped just when it has been given the real id, and go on after a
-/// restart.
+/// A child that a call has made. The parent may be stopped just when it has been given the real id, or before the child is
+/// made, and go on after a restart.
 #[inline(always)]
 pub fn child(make: impl FnOnce() -> pid_t) -> pid_t {
     let restarts = table::restarts();
@@ -65,12 +66,19 @@ pub fn child(make: impl FnOnce() -> pid_t) -> pid_t {
     if pid > 0 { shown_child(pid, restarts) } else { pid }
 }
 
-/// The virtual id of a child that was made when there had been so many restarts.
+/// The virtual id of a child that was made since there had been so many restarts: with an id of before or of now.
 fn shown_child(pid: pid_t, restarts: u32) -> pid_t {
-    if table::restarts() != restarts {
+    if table::restarts() != restarts && !is_child(pid) {
         return table::former_child(pid);
     }
     table::current().map_or(pid, |table| made(table, pid))
+}
+
+/// Whether this is the real id of a child.
+fn is_child(pid: pid_t) -> bool {
+    let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
+    // SAFETY: no memory is passed.
+    unsafe { sys::call(libc::SYS_waitid as i32, [libc::P_PID as usize, pid as usize, 0, flags as usize, 0, 0]) }.is_ok()
 }
 
 /// A child whose real id a call writes.

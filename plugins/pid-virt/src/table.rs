@@ -6,13 +6,13 @@
 //!   restart         the object is an empty file; if ids are translated, dmtcp_restart has noted all processes in it
 //!   Placed          the table is taken up, or its room given back
 //!   RESTART         each process notes its threads
-//!   fork            the child notes itself; exec: the new program finds the table by the name in its environment
+//!   fork            child and parent note the child; exec: the new program finds the table by the name in its environment
 //! ```
 //! Ids are given by the kernel; only a task whose real id is somebody's virtual one gets another. What can go wrong: a task
 //! that ends without any wrapper seeing it keeps its entry until the kernel gives its number to another task of ours. A
 //! stranger who gets the number meanwhile is then reachable by it, as after any reuse of a pid.
 
-use crate::{commands, tcb};
+use crate::{commands, family, tcb};
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::ids::{LENGTH, NAME_LENGTH, PREFIX, Table, Translator};
 use dmtcp_plugin_api::{ids, sys};
@@ -33,6 +33,9 @@ const PAGE: u64 = 4096;
 pub static RESTARTS: AtomicU32 = AtomicU32::new(0);
 /// The children of the last checkpoint: real id, virtual id. Where nothing was translated there are none.
 static FORMER: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
+/// The children that the last restart brought back, by their real ids and those that they are known by. One that is waited
+/// for just when all stop is no child any more, and its id is still to be shown.
+static BROUGHT_BACK: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
 /// The tasks of the last checkpoint: real id, virtual id. Only those that had two.
 static FORMER_TASKS: AtomicPtr<Vec<[i32; 2]>> = AtomicPtr::new(std::ptr::null_mut());
 /// The youngest child of each task that had one at the last checkpoint, both by their virtual ids.
@@ -81,7 +84,8 @@ pub fn former_child(real: i32) -> i32 {
 
 /// At PRECHECKPOINT: notes the children and the own tasks as they are now.
 pub fn note_family(children: &[i32], tasks: &[i32]) {
-    note(&FORMER, children);
+    let brought_back = noted(&BROUGHT_BACK).iter().map(|[real, _]| *real);
+    note(&FORMER, &children.iter().copied().chain(brought_back).collect::<Vec<_>>());
     note(&FORMER_TASKS, tasks);
 }
 
@@ -246,18 +250,20 @@ fn keep(address: u64) {
     }
 }
 
-/// The hook for RESTART: notes all threads.
+/// The hook for RESTART: notes all threads, and remembers the children.
 pub fn note_tasks(core: Core) {
-    let Some(table) = current() else { return };
-    for [id, real] in core.tasks() {
-        table.set(id, real);
+    if let Some(table) = current() {
+        for [id, real] in core.tasks() {
+            table.set(id, real);
+        }
     }
+    note(&BROUGHT_BACK, &family::children().unwrap_or_default());
 }
 
 /// The hook for a fork's child.
 pub fn note_child(_: Core) {
     if let Some(table) = current() {
-        note_process(table.add(sys::pid()));
+        note_process(table.ensure(sys::pid()));
     }
 }
 

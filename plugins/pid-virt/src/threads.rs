@@ -38,6 +38,18 @@ fn look(thread: pthread_t) -> Option<(Table, i32, i32)> {
     }
 }
 
+/// Calls by a thread's real id, which is looked up again when the call has found nobody and a restart fell between the two;
+/// by what libc knows, where that is what it ever was.
+fn by_real(thread: pthread_t, real: impl Fn(i32) -> c_int, libcs: impl Fn() -> c_int) -> c_int {
+    loop {
+        let restarts = table::restarts();
+        let result = look(thread).map_or_else(&libcs, |(_, _, id)| real(id));
+        if !matches!(result, libc::ESRCH | libc::ENOENT) || table::restarts() == restarts {
+            return result;
+        }
+    }
+}
+
 fn call(number: libc::c_long, args: [usize; 4]) -> c_int {
     // SAFETY: the callers pass what the program has given them for the function of the same meaning.
     match unsafe { sys::call(number as i32, [args[0], args[1], args[2], args[3], 0, 0]) } {
@@ -47,12 +59,37 @@ fn call(number: libc::c_long, args: [usize; 4]) -> c_int {
 }
 
 /// Calls a function of libc that only reads the control block.
-fn with_copy(thread: pthread_t, real: i32, function: impl FnOnce(pthread_t) -> c_int) -> c_int {
+fn with_copy(thread: pthread_t, function: impl Fn(pthread_t) -> c_int) -> c_int {
     // SAFETY: as in `look`.
-    match unsafe { Copy::of(thread, real) } {
+    let copied = |real| match unsafe { Copy::of(thread, real) } {
         Some(mut copy) => function(copy.handle() as pthread_t),
         None => function(thread),
+    };
+    by_real(thread, copied, || function(thread))
+}
+
+/// Wakes a thread that libc has marked as cancelled: a call that it waits in ends then.
+fn wake_cancelled(real: i32) {
+    let _ = call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, SIGCANCEL, 0]);
+}
+
+/// libc's function, which marks the thread, and sends a signal to the id in its control block. If that is another thread's
+/// real one, it must not be found there.
+fn cancel(thread: pthread_t, (table, id, real): (Table, i32, i32), libcs: &dyn Fn() -> c_int) -> c_int {
+    // SAFETY: as in `look`.
+    let word = unsafe { tcb::word(thread) }.filter(|_| table.known(id).is_some());
+    if let Some(word) = word {
+        let _ = word.compare_exchange(id, real, Ordering::AcqRel, Ordering::Acquire);
     }
+    let result = libcs();
+    if let Some(word) = word {
+        let _ = word.compare_exchange(real, id, Ordering::AcqRel, Ordering::Acquire);
+    }
+    if result != 0 && result != libc::ESRCH {
+        return result;
+    }
+    wake_cancelled(real);
+    0
 }
 
 /// What a new thread is started with.
@@ -69,7 +106,7 @@ extern "C" fn begin(birth: *mut c_void) -> *mut c_void {
         let birth = unsafe { &*birth.cast::<Birth>() };
         let parts = (birth.start, birth.argument);
         if let Some(table) = table::current() {
-            let id = table.add(sys::tid());
+            let id = table.ensure(sys::tid());
             if id != sys::tid() {
                 tcb::set_own(id);
             }
@@ -112,99 +149,76 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// By the real id.
     fn pthread_kill(thread: pthread_t, signal: c_int) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) if !OWN_SIGNALS.contains(&signal) => {
-                call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, signal as usize, 0])
-            }
-            _ => next(thread, signal),
-        }
+        if OWN_SIGNALS.contains(&signal) { return next(thread, signal); }
+        let send = |real| call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, signal as usize, 0]);
+        by_real(thread, send, || next(thread, signal))
     }
     /// By the real id.
     fn pthread_sigqueue(thread: pthread_t, signal: c_int, value: sigval) -> c_int {
-        let Some((_, _, real)) = look(thread).filter(|_| !OWN_SIGNALS.contains(&signal)) else {
-            return next(thread, signal, value);
+        if OWN_SIGNALS.contains(&signal) { return next(thread, signal, value); }
+        let send = |real| {
+            let mut info = [0u64; 16];
+            info[0] = signal as u32 as u64;
+            info[1] = u64::from(SI_QUEUE as u32);
+            // SAFETY: no arguments.
+            let user = unsafe { sys::call(libc::SYS_getuid as i32, [0; 6]) }.unwrap_or(0) as u64;
+            info[2] = sys::pid() as u64 | user << 32;
+            info[3] = value.sival_ptr as u64;
+            let info = info.as_ptr() as usize;
+            call(libc::SYS_rt_tgsigqueueinfo, [sys::pid() as usize, real as usize, signal as usize, info])
         };
-        let mut info = [0u64; 16];
-        info[0] = signal as u32 as u64;
-        info[1] = u64::from(SI_QUEUE as u32);
-        // SAFETY: no arguments.
-        let user = unsafe { sys::call(libc::SYS_getuid as i32, [0; 6]) }.unwrap_or(0) as u64;
-        info[2] = sys::pid() as u64 | user << 32;
-        info[3] = value.sival_ptr as u64;
-        let info = info.as_ptr() as usize;
-        call(libc::SYS_rt_tgsigqueueinfo, [sys::pid() as usize, real as usize, signal as usize, info])
+        by_real(thread, send, || next(thread, signal, value))
     }
-    /// libc marks the thread, and sends a signal to the id in its control block. If that is another thread's real one, it
-    /// must not be found there.
+    /// What has not been cancelled yet learns of it in the call that it is in, after a restart in the middle, too.
     fn pthread_cancel(thread: pthread_t) -> c_int {
-        let Some((table, id, real)) = look(thread).filter(|(_, id, real)| id != real) else { return next(thread) };
-        // SAFETY: as in `look`.
-        let word = unsafe { tcb::word(thread) }.filter(|_| table.known(id).is_some());
-        if let Some(word) = word {
-            let _ = word.compare_exchange(id, real, Ordering::AcqRel, Ordering::Acquire);
-        }
-        let result = next(thread);
-        if let Some(word) = word {
-            let _ = word.compare_exchange(real, id, Ordering::AcqRel, Ordering::Acquire);
-        }
+        let mut restarts = table::restarts();
+        let found = look(thread).filter(|(_, id, real)| id != real);
+        let result = found.map_or_else(|| next(thread), |found| cancel(thread, found, &|| next(thread)));
         if result != 0 && result != libc::ESRCH {
             return result;
         }
-        // What has not been cancelled yet learns of it in the call that it is in.
-        let _ = call(libc::SYS_tgkill, [sys::pid() as usize, real as usize, SIGCANCEL, 0]);
-        0
+        while table::restarts() != restarts {
+            restarts = table::restarts();
+            let Some((_, _, real)) = look(thread) else { break };
+            wake_cancelled(real);
+        }
+        result
     }
     /// libc asks for the thread's processors besides.
     fn pthread_getattr_np(thread: pthread_t, attributes: *mut pthread_attr_t) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, attributes)),
-            None => next(thread, attributes),
-        }
+        with_copy(thread, |thread| next(thread, attributes))
     }
     /// By the real id.
     fn pthread_getschedparam(thread: pthread_t, policy: *mut c_int, parameters: *mut sched_param) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, policy, parameters)),
-            None => next(thread, policy, parameters),
-        }
+        with_copy(thread, |thread| next(thread, policy, parameters))
     }
     /// By the real id.
     fn pthread_setschedparam(thread: pthread_t, policy: c_int, parameters: *const sched_param) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => {
-                call(libc::SYS_sched_setscheduler, [real as usize, policy as usize, parameters as usize, 0])
-            }
-            None => next(thread, policy, parameters),
-        }
+        let set =
+            |real| call(libc::SYS_sched_setscheduler, [real as usize, policy as usize, parameters as usize, 0]);
+        by_real(thread, set, || next(thread, policy, parameters))
     }
     /// By the real id.
     fn pthread_setschedprio(thread: pthread_t, priority: c_int) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => {
-                let parameters = sched_param { sched_priority: priority };
-                call(libc::SYS_sched_setparam, [real as usize, (&raw const parameters) as usize, 0, 0])
-            }
-            None => next(thread, priority),
-        }
+        let set = |real| {
+            let parameters = sched_param { sched_priority: priority };
+            call(libc::SYS_sched_setparam, [real as usize, (&raw const parameters) as usize, 0, 0])
+        };
+        by_real(thread, set, || next(thread, priority))
     }
     /// By the real id.
     fn pthread_setaffinity_np(thread: pthread_t, size: usize, set: *const cpu_set_t) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => call(libc::SYS_sched_setaffinity, [real as usize, size, set as usize, 0]),
-            None => next(thread, size, set),
-        }
+        let by_id = |real| call(libc::SYS_sched_setaffinity, [real as usize, size, set as usize, 0]);
+        by_real(thread, by_id, || next(thread, size, set))
     }
     /// By the real id.
     fn pthread_getaffinity_np(thread: pthread_t, size: usize, set: *mut cpu_set_t) -> c_int {
-        match look(thread) {
-            Some((_, _, real)) => with_copy(thread, real, |thread| next(thread, size, set)),
-            None => next(thread, size, set),
-        }
+        with_copy(thread, |thread| next(thread, size, set))
     }
-    /// By the real id.
+    /// By the real id. libc asks the kernel for the caller's own, and needs no descriptor for it.
     fn pthread_getname_np(thread: pthread_t, name: *mut c_char, room: usize) -> c_int {
-        let Some((_, _, real)) = look(thread).filter(|_| room >= NAME) else { return next(thread, name, room) };
-        match proc_files::read_file(&proc_files::task_path(real, "comm")) {
+        if thread == tcb::own() || room < NAME { return next(thread, name, room); }
+        let get = |real| match proc_files::read_file(&proc_files::task_path(real, "comm")) {
             Ok(text) => {
                 let text = text.strip_suffix(b"\n").unwrap_or(&text);
                 let length = text.len().min(NAME - 1);
@@ -216,20 +230,21 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
                 0
             }
             Err(error) => error,
-        }
+        };
+        by_real(thread, get, || next(thread, name, room))
     }
-    /// By the real id.
+    /// As pthread_getname_np.
     fn pthread_setname_np(thread: pthread_t, name: *const c_char) -> c_int {
-        let Some((_, _, real)) = look(thread) else { return next(thread, name) };
         // SAFETY: the program passes a zero-terminated name.
         let text = unsafe { std::ffi::CStr::from_ptr(name) }.to_bytes();
-        if text.len() >= NAME {
-            return libc::ERANGE;
-        }
-        let path = proc_files::task_path(real, "comm");
-        let written = sys::open(path.as_bytes(), libc::O_WRONLY | libc::O_CLOEXEC, 0)
-            .and_then(|file| sys::write(file.number(), text));
-        written.err().unwrap_or(0)
+        if thread == tcb::own() || text.len() >= NAME { return next(thread, name); }
+        let set = |real| {
+            let path = proc_files::task_path(real, "comm");
+            let written = sys::open(path.as_bytes(), libc::O_WRONLY | libc::O_CLOEXEC, 0)
+                .and_then(|file| sys::write(file.number(), text));
+            written.err().unwrap_or(0)
+        };
+        by_real(thread, set, || next(thread, name))
     }
     /// A clock that names the virtual id: `clock_gettime` and its like translate it.
     fn pthread_getcpuclockid(thread: pthread_t, clock: *mut clockid_t) -> c_int {
