@@ -2,7 +2,8 @@
 //!
 //! All other tests run so, too, as `NAME::USER::translated`, when all tests are asked for.
 
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
+use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use std::fs::File;
 use std::process::ExitCode;
 
 const STATUS: i32 = 7;
@@ -53,6 +54,31 @@ fn beside_the_originals(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// What the program does between two checkpoints, when it is asked to.
+fn asked_between_checkpoints(s: &mut Scenario) -> Result<()> {
+    let ask = |s: &mut Scenario| {
+        let file = s.path("ask");
+        File::create(&file)?;
+        s.run_as().own(&file)?;
+        wait::until(30, "the program to do what it is asked to", || {
+            s.progress().complaint()?;
+            Ok((!file.exists()).then_some(()))
+        })
+    };
+    s.launch()?;
+    s.see_steps(3)?;
+    ask(s)?;
+    for how in [translated(), Restart::images().ids("same"), translated(), translated()] {
+        s.checkpoint()?;
+        s.see_steps(3)?;
+        s.kill()?;
+        s.restart(&how)?;
+        s.see_steps(3)?;
+        ask(s)?;
+    }
+    s.finish(STATUS)
+}
+
 fn shell(shell: &str, name: &str) -> Program {
     Program::script(&[shell], "shell.sh", name)
 }
@@ -62,6 +88,9 @@ fn main() -> ExitCode {
     let family = |kind| Program::c("families.c", &[]).args(&[kind]);
     let cases = vec![
         Case::flow("ids_of_process_and_threads", c("ids.c"), both_ways_in_turn).streams(5),
+        Case::flow("ids_that_calls_take_and_give", c("ids_in_calls.c"), asked_between_checkpoints)
+            .streams(2)
+            .sampled_as(RunAs::Root),
         Case::flow("files_and_lists_of_proc", c("own_proc.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_that_the_kernel_reads", c("kernel_mutexes.c"), both_ways_in_turn)

@@ -3,6 +3,7 @@
 use crate::children::{child, wait_by_id, wait4};
 use crate::table;
 use crate::translate::{answer, made, shown, target, task};
+use crate::watching::{capget, capset, ptrace};
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
 use libc::{c_long, siginfo_t};
@@ -36,6 +37,7 @@ enum Shape {
 fn shape(number: c_long) -> Shape {
     const USERS: usize = 2;
     const IO_USERS: usize = 3;
+    const NOBODYS: usize = usize::MAX;
     match number {
         libc::SYS_getpid | libc::SYS_gettid | libc::SYS_set_tid_address => Shape::Own,
         libc::SYS_getppid | libc::SYS_getpgrp | libc::SYS_setsid => Shape::Shows,
@@ -62,6 +64,7 @@ fn shape(number: c_long) -> Shape {
         | libc::SYS_get_robust_list => Shape::Takes,
         libc::SYS_getpriority | libc::SYS_setpriority => Shape::TakesSecond(USERS),
         libc::SYS_ioprio_get | libc::SYS_ioprio_set => Shape::TakesSecond(IO_USERS),
+        libc::SYS_perf_event_open => Shape::TakesSecond(NOBODYS),
         _ => Shape::None,
     }
 }
@@ -111,6 +114,12 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             (_, libc::SYS_wait4) => Shape::Wait,
             (_, libc::SYS_waitid) => Shape::WaitId,
             (_, libc::SYS_fork | libc::SYS_clone | libc::SYS_clone3) => Shape::Birth,
+            // What is wrapped as a function of libc, too.
+            (Some(_), libc::SYS_ptrace) => {
+                return ptrace::wrapper(a as u32, b as i32, c as *mut libc::c_void, d as *mut libc::c_void);
+            }
+            (Some(_), libc::SYS_capget) => return c_long::from(capget::wrapper(a as *mut [i32; 2], b as *mut libc::c_void)),
+            (Some(_), libc::SYS_capset) => return c_long::from(capset::wrapper(a as *mut [i32; 2], b as *const libc::c_void)),
             (None, _) => Shape::None,
             (Some(_), number) => shape(number),
         };

@@ -4,7 +4,7 @@
 //! posix_spawn) is noted by the parent, and by itself once it executes a program. What has been waited for is nobody any more.
 
 use crate::table;
-use crate::translate::{fail, made, real, settled, target};
+use crate::translate::{errno, fail, made, real, settled, target};
 use dmtcp_plugin_api::abi::Wrapper;
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
@@ -137,17 +137,44 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int {
         wait_by_id(kind, id, info, options, next)
     }
-    /// A program that was started before a restart is waited for under its real id, which libc keeps in its stream.
+    /// libc keeps the child's id in the stream: the virtual one, too.
+    fn popen(command: *const c_char, mode: *const c_char) -> *mut libc::FILE {
+        let restarts = table::restarts();
+        let stream = next(command, mode);
+        if let Some(word) = child_of(stream) {
+            *word = shown_child(*word, restarts);
+        }
+        stream
+    }
+    /// libc waits for the real id. A restart in between gives the child another one.
     fn pclose(stream: *mut libc::FILE) -> c_int {
-        if let Some(table) = table::current().filter(|_| !stream.is_null()) {
-            // SAFETY: a stream of popen is followed by the child's id, as it has been since glibc 2.1.
-            let id = unsafe { &mut *stream.cast::<u8>().add(STREAM_LENGTH).cast::<pid_t>() };
-            if let Some(now) = real(table, *id) {
-                *id = now;
+        let restarts = table::restarts();
+        let mut child = 0;
+        if let Some(word) = child_of(stream) {
+            child = *word;
+            if let Some(now) = table::current().and_then(|table| real(table, child)) {
+                *word = now;
             }
         }
-        next(stream)
+        let result = next(stream);
+        if result != -1 || table::restarts() == restarts || errno() != libc::ECHILD {
+            return result;
+        }
+        let mut status = 0;
+        loop {
+            match waitpid::wrapper(child, &raw mut status, 0) {
+                -1 if errno() == libc::EINTR => {}
+                -1 => return -1,
+                _ => return status,
+            }
+        }
     }
+}
+
+/// The place in which a stream of popen holds its child's id.
+fn child_of<'a>(stream: *mut libc::FILE) -> Option<&'a mut pid_t> {
+    // SAFETY: a stream of popen is followed by the child's id, as it has been since glibc 2.1.
+    (!stream.is_null()).then(|| unsafe { &mut *stream.cast::<u8>().add(STREAM_LENGTH).cast::<pid_t>() })
 }
 
 /// Bytes of `struct _IO_FILE_plus`.

@@ -1,7 +1,8 @@
 //! Clocks of processor time, whose numbers hold the id of the process or thread that they belong to, and timers on them.
 
-use crate::table;
-use crate::translate::{fail, task};
+use crate::translate::{fail, settled, task};
+use crate::{table, timers};
+use dmtcp_plugin_api::ids::Table;
 use libc::{c_int, c_void, clockid_t, pid_t, sigevent, timespec};
 
 /// Bits below the id: what is counted, and whether for a thread.
@@ -34,11 +35,17 @@ fn with(clock: clockid_t, call: impl FnOnce(clockid_t) -> c_int) -> c_int {
     }
 }
 
+/// As [`with`], and again when a restart falls between the look at the id and the call.
+#[inline(always)]
+fn with_settled(clock: clockid_t, call: impl Fn(clockid_t) -> c_int) -> c_int {
+    if clock >= 0 { call(clock) } else { settled(libc::EINVAL, || with(clock, &call)) }
+}
+
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The real clock.
-    fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int { with(clock, |clock| next(clock, time)) }
+    fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int { with_settled(clock, |clock| next(clock, time)) }
     /// The real clock.
-    fn clock_getres(clock: clockid_t, time: *mut timespec) -> c_int { with(clock, |clock| next(clock, time)) }
+    fn clock_getres(clock: clockid_t, time: *mut timespec) -> c_int { with_settled(clock, |clock| next(clock, time)) }
     /// The real clock.
     fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, rest: *mut timespec) -> c_int {
         match real(clock) {
@@ -60,18 +67,33 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The real clock, and the real id of the thread that is to be signalled. Before plugin `timer`, which puts a real one.
     #[priority(-1)]
     fn timer_create(clock: clockid_t, event: *mut sigevent, timer: *mut c_void) -> c_int {
-        let Some(table) = table::current() else { return next(clock, event, timer) };
         // SAFETY: the program passes null or a valid event.
-        let Some(given) = (unsafe { event.as_ref() }) else { return with(clock, |clock| next(clock, event, timer)) };
-        if given.sigev_notify & libc::SIGEV_THREAD_ID == 0 {
-            return with(clock, |clock| next(clock, event, timer));
+        let given = unsafe { event.as_ref() };
+        let kind = given.map_or(libc::SIGEV_SIGNAL, |given| given.sigev_notify);
+        let create = || match table::current() {
+            None => next(clock, event, timer),
+            Some(table) if kind & libc::SIGEV_THREAD_ID != 0 => by_thread(table, event, |event| {
+                with(clock, |clock| next(clock, event, timer))
+            }),
+            Some(_) => with(clock, |clock| next(clock, event, timer)),
+        };
+        let result = settled(libc::EINVAL, create);
+        if result == 0 && kind == libc::SIGEV_THREAD {
+            timers::note_helper();
         }
-        // SAFETY: the event is valid, and plain words.
-        let mut copy = unsafe { event.read() };
-        match task(table, given.sigev_notify_thread_id) {
-            Some(real) => copy.sigev_notify_thread_id = real,
-            None => return fail(libc::EINVAL),
+        result
+    }
+}
+
+/// Calls with an event that names the real id of the thread.
+fn by_thread(table: Table, event: *const sigevent, call: impl FnOnce(*mut sigevent) -> c_int) -> c_int {
+    // SAFETY: the event is valid, and plain words.
+    let mut copy = unsafe { event.read() };
+    match task(table, copy.sigev_notify_thread_id) {
+        Some(real) => {
+            copy.sigev_notify_thread_id = real;
+            call(&raw mut copy)
         }
-        with(clock, |clock| next(clock, &raw mut copy, timer))
+        None => fail(libc::EINVAL),
     }
 }

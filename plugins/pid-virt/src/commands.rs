@@ -8,6 +8,7 @@
 //! What can go wrong: a thread that is cancelled here after a restart leaves SIGINT and SIGQUIT ignored.
 
 use crate::children::waitpid;
+use crate::signals::{self, KernelAction};
 use crate::table;
 use crate::translate::{errno, made};
 use dmtcp_plugin_api::core::Core;
@@ -40,9 +41,7 @@ fn enter(thread: i32) -> Option<&'static Inside> {
     Some(inside)
 }
 
-type KernelAction = [u64; 4];
 const IGNORE: KernelAction = [1, 0, 0, 0];
-const MASK: usize = 8;
 
 /// How many threads want interrupts to be ignored, and whether one of them is just changing that.
 static IGNORING: AtomicU32 = AtomicU32::new(0);
@@ -50,11 +49,7 @@ const CHANGING: u32 = 1 << 31;
 static SAVED: [[AtomicU64; 4]; 2] = [const { [const { AtomicU64::new(0) }; 4] }; 2];
 
 fn exchange(signal: c_int, action: &KernelAction) -> KernelAction {
-    let mut old = [0; 4];
-    let arguments = [signal as usize, action.as_ptr() as usize, old.as_mut_ptr() as usize, MASK, 0, 0];
-    // SAFETY: the action is one that was there, or ignores the signal; the kernel writes the old one.
-    let _ = unsafe { sys::call(libc::SYS_rt_sigaction as i32, arguments) };
-    old
+    signals::exchange_kernel_action(signal as usize, action).unwrap_or_default()
 }
 
 /// One more thread, or one fewer, that wants interrupts to be ignored.
@@ -82,18 +77,10 @@ pub fn forget(_: Core) {
     IGNORING.store(0, Ordering::Release);
 }
 
-fn change_mask(how: c_int, mask: u64) -> u64 {
-    let mut old = 0u64;
-    let arguments = [how as usize, (&raw const mask) as usize, (&raw mut old) as usize, MASK, 0, 0];
-    // SAFETY: the kernel reads one mask and writes one.
-    let _ = unsafe { sys::call(libc::SYS_rt_sigprocmask as i32, arguments) };
-    old
-}
-
 /// Waits for the command as libc does: without interrupts, and without news of the child for anybody else.
 #[cold]
 fn wait(child: i32) -> c_int {
-    let mask = change_mask(libc::SIG_BLOCK, 1 << (libc::SIGCHLD - 1));
+    let mask = signals::change_mask(libc::SIG_BLOCK, 1 << (libc::SIGCHLD - 1));
     ignore_interrupts(true);
     let mut status = 0;
     let result = loop {
@@ -103,7 +90,7 @@ fn wait(child: i32) -> c_int {
         }
     };
     ignore_interrupts(false);
-    change_mask(libc::SIG_SETMASK, mask);
+    signals::change_mask(libc::SIG_SETMASK, mask);
     if result == child { status } else { -1 }
 }
 

@@ -19,6 +19,11 @@
 //! | [`paths`] | names in /proc that hold an id |
 //! | [`proc_text`], [`listing`] | what stands in files of /proc, and what is listed there |
 //! | [`signals`] | senders of signals |
+//! | [`users`] | setuid(3) and its kin |
+//! | [`timers`] | the thread in which libc calls the functions of timers |
+//! | [`messages`] | credentials in messages |
+//! | [`objects`] | who used a System V object last |
+//! | [`watching`] | tracing and rights of other processes |
 //!
 //! An id that names nobody of the computation gives ESRCH, never a stranger: who else lives here cannot be told from who
 //! was remembered. What is not seen are system calls that a program makes past libc; `docs/limitations.md` lists what else.
@@ -36,7 +41,9 @@ mod clocks;
 mod commands;
 mod family;
 mod listing;
+mod messages;
 mod mutexes;
+mod objects;
 mod outside;
 mod own;
 mod paths;
@@ -48,7 +55,10 @@ mod state;
 mod table;
 mod tcb;
 mod threads;
+mod timers;
 mod translate;
+mod users;
+mod watching;
 
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::{hook, ids, plugin, proc_files, restart_half, sys};
@@ -64,7 +74,7 @@ plugin! {
     wrappers: [
         own::WRAPPERS, children::WRAPPERS, children::VFORK_WRAPPERS, threads::WRAPPERS, clocks::WRAPPERS, call::WRAPPERS,
         paths::WRAPPERS, signals::WRAPPERS, mutexes::WRAPPERS,
-        commands::WRAPPERS, listing::WRAPPERS,
+        commands::WRAPPERS, listing::WRAPPERS, users::WRAPPERS, messages::WRAPPERS, objects::WRAPPERS, watching::WRAPPERS,
     ],
     init: init,
 }
@@ -78,6 +88,7 @@ fn init(core: Core) -> bool {
 hook!(Init, signals::note_checkpoint_signal);
 hook!(AtforkChild, table::note_child);
 hook!(AtforkChild, commands::forget);
+hook!(AtforkChild, users::forget);
 hook!(PreCheckpoint, describe);
 hook!(Resume, table::give_back);
 hook!(Placed, |core| {
@@ -88,6 +99,7 @@ hook!(Restart, priority: 1, table::note_tasks);
 hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
 hook!(Restart, mutexes::move_ids);
+hook!(Restart, timers::move_id);
 
 fn describe(core: Core) {
     let mut ids = match look(|ended| outside::look(core, ended)) {

@@ -43,12 +43,14 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn setsid() -> pid_t { showing(next) }
     /// Real ids.
     fn setpgid(pid: pid_t, group: pid_t) -> c_int {
-        let Some(table) = table::current() else { return next(pid, group) };
-        match (real(table, pid), real(table, group)) {
-            (None, _) => fail(libc::ESRCH),
-            (_, None) => fail(libc::EPERM),
-            (Some(pid), Some(group)) => next(pid, group),
-        }
+        settled(libc::ESRCH, || {
+            let Some(table) = table::current() else { return next(pid, group) };
+            match (real(table, pid), real(table, group)) {
+                (None, _) => fail(libc::ESRCH),
+                (_, None) => fail(libc::EPERM),
+                (Some(pid), Some(group)) => next(pid, group),
+            }
+        })
     }
     /// The virtual id of the group.
     fn tcgetpgrp(number: c_int) -> pid_t { showing(|| next(number)) }
@@ -160,6 +162,14 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The real id.
     fn prlimit64(pid: pid_t, which: c_int, new: *const c_void, old: *mut c_void) -> c_int {
         with_task(pid, |pid| next(pid, which, new, old))
+    }
+    /// The real id.
+    fn sched_setattr(pid: pid_t, attributes: *mut c_void, flags: u32) -> c_int {
+        with_task(pid, |pid| next(pid, attributes, flags))
+    }
+    /// The real id.
+    fn sched_getattr(pid: pid_t, attributes: *mut c_void, size: u32, flags: u32) -> c_int {
+        with_task(pid, |pid| next(pid, attributes, size, flags))
     }
     /// The real id.
     fn sched_setscheduler(pid: pid_t, policy: c_int, parameters: *const c_void) -> c_int {

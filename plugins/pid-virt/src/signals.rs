@@ -15,7 +15,10 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 const SIGNALS: usize = 65;
 const SA_SIGINFO: u64 = 4;
 /// libc's own: to cancel, and to change users.
-const OWN: std::ops::RangeInclusive<usize> = 32..=33;
+const OWN: std::ops::RangeInclusive<usize> = 32..=CHANGE_USERS;
+/// The signal by which libc carries changes of users and groups to all threads.
+pub const CHANGE_USERS: usize = 33;
+const MASK: usize = 8;
 
 /// The program's functions behind ours, 0: none.
 static HANDLERS: [AtomicUsize; SIGNALS] = [const { AtomicUsize::new(0) }; SIGNALS];
@@ -25,7 +28,7 @@ static CHECKPOINT: AtomicI32 = AtomicI32::new(0);
 type Handler = extern "C" fn(c_int, *mut siginfo_t, *mut c_void);
 
 /// `struct kernel_sigaction` of x86_64: handler, flags, restorer, mask.
-type KernelAction = [u64; 4];
+pub type KernelAction = [u64; 4];
 
 /// Notes the checkpoint's signal: that of the only handler there is at INIT which belongs to a real-time signal.
 pub fn note_checkpoint_signal(_: Core) {
@@ -34,11 +37,39 @@ pub fn note_checkpoint_signal(_: Core) {
     CHECKPOINT.store(first as i32, Ordering::Release);
 }
 
-fn kernel_action(number: usize) -> Option<KernelAction> {
+/// What the kernel does with a signal.
+pub fn kernel_action(number: usize) -> Option<KernelAction> {
     let mut action = [0; 4];
     // SAFETY: the kernel writes one action.
-    unsafe { sys::call(libc::SYS_rt_sigaction as i32, [number, 0, action.as_mut_ptr() as usize, 8, 0, 0]) }.ok()?;
+    unsafe { sys::call(libc::SYS_rt_sigaction as i32, [number, 0, action.as_mut_ptr() as usize, MASK, 0, 0]) }.ok()?;
     Some(action)
+}
+
+/// Sets an action that was there, or one with a function of ours that does what that did. The former one; `None`: it cannot
+/// be set.
+pub fn exchange_kernel_action(number: usize, action: &KernelAction) -> Option<KernelAction> {
+    let mut old = [0; 4];
+    let arguments = [number, action.as_ptr() as usize, old.as_mut_ptr() as usize, MASK, 0, 0];
+    // SAFETY: as the caller promises, the function is one for handlers; the kernel reads one action and writes one.
+    unsafe { sys::call(libc::SYS_rt_sigaction as i32, arguments) }.ok()?;
+    Some(old)
+}
+
+/// Changes the calling thread's mask of blocked signals; the former one.
+pub fn change_mask(how: c_int, mask: u64) -> u64 {
+    let mut old = 0u64;
+    let arguments = [how as usize, (&raw const mask) as usize, (&raw mut old) as usize, MASK, 0, 0];
+    // SAFETY: the kernel reads one mask and writes one.
+    let _ = unsafe { sys::call(libc::SYS_rt_sigprocmask as i32, arguments) };
+    old
+}
+
+/// The checkpoint's signal in a mask.
+pub fn checkpoint_bit() -> u64 {
+    match CHECKPOINT.load(Ordering::Acquire) {
+        0 => 0,
+        signal => 1 << (signal - 1),
+    }
 }
 
 /// Whether the kernel forgets children as soon as they end: the process does not want to know.
@@ -67,8 +98,7 @@ pub fn take_places(_: Core) {
         }
         place.store(action[0] as usize, Ordering::Release);
         action[0] = ours() as u64;
-        // SAFETY: the action is what it was but for the function, which calls the one before.
-        let _ = unsafe { sys::call(libc::SYS_rt_sigaction as i32, [number, action.as_ptr() as usize, 0, 8, 0, 0]) };
+        exchange_kernel_action(number, &action);
     }
 }
 
@@ -92,7 +122,7 @@ fn names_sender(number: c_int, code: c_int) -> bool {
 }
 
 /// Puts the virtual id of the sender into a siginfo that names one.
-fn show_sender(table: Table, info: *mut siginfo_t) {
+pub fn show_sender(table: Table, info: *mut siginfo_t) {
     // SAFETY: the kernel, or a call that succeeded, has filled it: number, errno, code, then at 16 the sender.
     unsafe {
         let words = info.cast::<i32>();
