@@ -7,6 +7,7 @@
 #define SEEN(condition) CHECK((condition) || (condition))
 
 static pid_t pid, parent, child, tid;
+static int over;
 
 /* Fields of a stat file, by their numbers in proc(5). */
 static long field(int dir, const char *path, int wanted) {
@@ -76,7 +77,7 @@ static long said(const char *command, pid_t id) {
 static void *thread(void *arg) {
   tid = gettid();
   pthread_barrier_wait(arg);
-  while (!stopping()) rest(20);
+  while (!__atomic_load_n(&over, __ATOMIC_SEQ_CST)) rest(20);
   return NULL;
 }
 
@@ -124,6 +125,7 @@ int main(void) {
     CHECK(said("cut -d' ' -f4 /proc/%d/stat", child) == pid);
     step("proc", n);
   }
+  __atomic_store_n(&over, 1, __ATOMIC_SEQ_CST);
   CHECK(waitpid(child, &status, 0) == child && WIFEXITED(status) && WEXITSTATUS(status) == 3);
   OK(pthread_join(t, NULL));
   return done();
