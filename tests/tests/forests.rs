@@ -122,17 +122,8 @@ fn ends_as_the_first_process(s: &mut Scenario) -> Result<()> {
 
 fn main() -> ExitCode {
     runner::main(vec![
-        Case::flow("images_by_every_name", tree(), images_by_every_name)
-            .streams(7)
-            .sampled_as(RunAs::User)
-            .translated(),
-        Case::flow("signals_are_passed_on", told(), signals_are_passed_on)
-            .streams(2)
-            .sampled_as(RunAs::User)
-            .translated(),
-        Case::flow("ends_as_the_first_process", told(), ends_as_the_first_process)
-            .streams(2)
-            .sampled_as(RunAs::Root)
-            .translated(),
+        Case::flow("images_by_every_name", tree(), images_by_every_name).streams(7).sampled_as(RunAs::User),
+        Case::flow("signals_are_passed_on", told(), signals_are_passed_on).streams(2).sampled_as(RunAs::User),
+        Case::flow("ends_as_the_first_process", told(), ends_as_the_first_process).streams(2).sampled_as(RunAs::Root),
     ])
 }

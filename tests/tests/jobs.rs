@@ -248,15 +248,10 @@ fn main() -> ExitCode {
     };
     runner::main(vec![
         shell("a_shell_at_a_terminal", Script, [Script, Script, Script]).sampled_translated_as(RunAs::User),
-        shell("a_shell_that_leads_its_session", Terminal, [Terminal, Shell, Script])
-            .sampled_as(RunAs::User)
-            .translated(),
-        shell("a_shell_in_the_session_of_another", Shell, [Terminal, Script, Shell]).full_only().translated(),
-        Case::flow("shells_in_shells", job(), shells_in_shells).sampled_as(RunAs::Root).translated().limit(180),
-        Case::flow("a_job_of_another_shell", job(), a_job_of_another_shell)
-            .sampled_as(RunAs::User)
-            .translated()
-            .limit(180),
+        shell("a_shell_that_leads_its_session", Terminal, [Terminal, Shell, Script]).sampled_as(RunAs::User),
+        shell("a_shell_in_the_session_of_another", Shell, [Terminal, Script, Shell]).full_only(),
+        Case::flow("shells_in_shells", job(), shells_in_shells).sampled_as(RunAs::Root).limit(180),
+        Case::flow("a_job_of_another_shell", job(), a_job_of_another_shell).sampled_as(RunAs::User).limit(180),
         Case::flow("make_with_three_jobs", job().needs("/usr/bin/make", "make"), make_with_three_jobs)
             .limit(600)
             .full_only(),

@@ -286,6 +286,7 @@ pub fn of(frame: &ucontext_t) -> Option<i64> {
 }
 
 #[cfg(test)]
+#[allow(clippy::disallowed_methods, reason = "a test is a program of its own")]
 mod tests {
     use super::*;
 
