@@ -237,6 +237,28 @@ fn licences_are_returned_and_taken(s: &mut Scenario) -> Result<()> {
     heard(&at_second, &["return", "end"])
 }
 
+/// A plugin works with what another one offers, which comes after it in the order; and the descriptor of its hooks is out of
+/// the reach of a program that closes them all.
+fn a_service_and_a_descriptor_of_ones_own(s: &mut Scenario) -> Result<()> {
+    let (naps, journal) = (rust_plugin(s, "naps")?, rust_plugin(s, "journal")?);
+    for (plugin, part) in [(&naps, "journal"), (&journal, "JOURNAL does not say")] {
+        let mut command = s.tool("dmtcp_launch");
+        command.args(["-j", "-p", &s.port()?, "--with-plugin", plugin, "/bin/true"]);
+        let ended = s.output(command)?;
+        ensure!(ended.status.code() == Some(99) && text(&ended).contains(part), "{plugin}: {}", text(&ended));
+    }
+    let file = s.path("journal");
+    s.set_env("JOURNAL", &file.display().to_string());
+    s.set_env("DMTCP_PLUGIN", &format!("{naps}:{journal}"));
+    s.three_generations(5)?;
+    s.finish(STATUS)?;
+    let lines = fs::read_to_string(&file)?;
+    let counts: Option<Vec<u64>> = lines.lines().map(|line| line.strip_prefix("naps ")?.parse().ok()).collect();
+    let counts = counts.with_context(|| format!("the journal has {lines}"))?;
+    ensure!(counts.len() >= 2 && counts.is_sorted_by(|a, b| a < b), "naps are counted like this: {counts:?}");
+    Ok(())
+}
+
 fn main() -> ExitCode {
     let case = |name, flow: fn(&mut Scenario) -> Result<()>| {
         let program = Program::c("threads.c", &[]).args(&["2", "10"]);
@@ -251,6 +273,12 @@ fn main() -> ExitCode {
         case("a_process_alone_finds_itself", a_process_alone_finds_itself),
         case("steps_of_a_number_are_whole", steps_of_a_number_are_whole),
         case("a_licence_is_returned_before_and_taken_after", licences_are_returned_and_taken),
+        Case::flow(
+            "a_plugin_uses_the_service_of_another_and_keeps_a_descriptor",
+            Program::c("closes_all.c", &[]),
+            a_service_and_a_descriptor_of_ones_own,
+        )
+        .sampled_as(RunAs::User),
         scratch("memory_that_a_c_plugin_excludes_is_not_saved", c_plugin_keeps_memory_out),
         scratch("memory_that_a_rust_plugin_excludes_is_not_saved", rust_plugin_keeps_memory_out),
     ])
