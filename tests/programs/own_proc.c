@@ -49,7 +49,25 @@ static int listed(const char *path, pid_t id) {
   CHECK(dir);
   while ((entry = readdir(dir))) count += atoi(entry->d_name) == id;
   closedir(dir);
-  return count;
+  struct dirent **all;
+  int length = scandir(path, &all, NULL, alphasort), scanned = 0, raw = 0;
+  CHECK(length > 0);
+  for (int i = 0; i < length; i++) {
+    CHECK(i == 0 || strcoll(all[i - 1]->d_name, all[i]->d_name) <= 0);
+    scanned += atoi(all[i]->d_name) == id;
+  }
+  while (length-- > 0) free(all[length]);
+  free(all);
+  char buffer[512];
+  int fd = open(path, O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  CHECK(fd >= 0);
+  for (ssize_t filled; (filled = getdents64(fd, buffer, sizeof buffer)) != 0;) {
+    CHECK(filled > 0);
+    for (ssize_t at = 0; at < filled; at += ((struct dirent64 *)(buffer + at))->d_reclen)
+      raw += atoi(((struct dirent64 *)(buffer + at))->d_name) == id;
+  }
+  close(fd);
+  return count == scanned && count == raw ? count : -1;
 }
 
 static int locks_of(pid_t id) {

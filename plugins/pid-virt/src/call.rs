@@ -1,6 +1,7 @@
 //! syscall(3): the calls that take or give ids, by their numbers. What programs call past libc is not seen.
 
 use crate::children::{child, wait_by_id, wait4};
+use crate::listing::raw_listing;
 use crate::table;
 use crate::translate::{answer, made, shown, target, task};
 use crate::watching::{capget, capset, ptrace};
@@ -117,6 +118,10 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             // What is wrapped as a function of libc, too.
             (Some(_), libc::SYS_ptrace) => {
                 return ptrace::wrapper(a as u32, b as i32, c as *mut libc::c_void, d as *mut libc::c_void);
+            }
+            (Some(_), libc::SYS_getdents64) => {
+                let call = || next(number, a, b, c, d, e, f) as isize;
+                return raw_listing(a as i32, b as *mut libc::c_void, c, call) as c_long;
             }
             (Some(_), libc::SYS_capget) => return c_long::from(capget::wrapper(a as *mut [i32; 2], b as *mut libc::c_void)),
             (Some(_), libc::SYS_capset) => return c_long::from(capset::wrapper(a as *mut [i32; 2], b as *const libc::c_void)),

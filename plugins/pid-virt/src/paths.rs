@@ -19,7 +19,7 @@ const NOBODY: i32 = 0;
 const LONGEST: usize = 256;
 
 /// What a function gives that takes a name.
-trait Outcome {
+pub trait Outcome {
     /// Whether it failed.
     fn is_failure(&self) -> bool;
 }
@@ -58,8 +58,9 @@ fn real_at<R: Outcome>(at: c_int, path: *const c_char, function: impl Fn(*const 
     }
 }
 
+/// As [`real_at`], for a name that is not relative to a descriptor.
 #[inline(always)]
-fn real<R: Outcome>(path: *const c_char, function: impl Fn(*const c_char) -> R) -> R {
+pub fn real<R: Outcome>(path: *const c_char, function: impl Fn(*const c_char) -> R) -> R {
     real_at(libc::AT_FDCWD, path, function)
 }
 
