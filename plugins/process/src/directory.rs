@@ -1,27 +1,30 @@
 //! Working directory, root directory and umask, which all threads share.
 //!
 //! A process that changes its root directory leaves the names of all files behind: neither its images nor its own files in
-//! /proc would be found. So the root is compared with that of its start before anything is stopped.
+//! /proc would be found. So the root is compared with that of its start before anything is stopped; after a restart, which
+//! may be on another machine, with that of the restart.
 
 use crate::state::Place;
 use dmtcp_plugin_api::{proc_files, sys};
-use std::sync::OnceLock;
+use std::sync::atomic::{AtomicU64, Ordering};
 
-/// Device and inode of the root directory at the start of the program.
-static ROOT: OnceLock<Option<(u64, u64)>> = OnceLock::new();
+/// Device and inode of the root directory that is the process's by right.
+static ROOT: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
 
-fn root() -> Option<(u64, u64)> {
-    sys::stat(b"/").ok().map(|s| (s.st_dev, s.st_ino))
+fn root() -> [u64; 2] {
+    sys::stat(b"/").map_or([0; 2], |s| [s.st_dev, s.st_ino])
 }
 
-/// Notes the root directory.
+/// Notes the root directory: at the start, and after a restart.
 pub fn note_root() {
-    let _ = ROOT.set(root());
+    for (kept, now) in ROOT.iter().zip(root()) {
+        kept.store(now, Ordering::Release);
+    }
 }
 
 /// Whether the process has changed its root directory. The error is a sentence.
 pub fn check_root() -> Result<(), String> {
-    if ROOT.get().is_none_or(|before| *before == root()) {
+    if ROOT.each_ref().map(|kept| kept.load(Ordering::Acquire)) == root() {
         return Ok(());
     }
     Err("the process has changed its root directory (chroot(2)): it cannot be saved".into())

@@ -76,6 +76,7 @@ fn describe(core: Core) {
 }
 
 fn restore(core: Core) {
+    directory::note_root();
     let Some(state) = STATE.take() else { return };
     scheduling::restore(core, &state.threads);
     settings::restore(core, &state.settings);
