@@ -3,6 +3,7 @@
 //! Whatever restarts does so in both id modes, once for each user: `NAME::root`, and `NAME::root::translated`.
 
 use crate::identity::RunAs;
+use crate::need::Need;
 use crate::program::Program;
 use crate::scenario::Scenario;
 use anyhow::Result;
@@ -22,6 +23,7 @@ pub struct Case {
     /// Why nobody does.
     pub(crate) not_translated: Option<&'static str>,
     pub(crate) limit: u64,
+    pub(crate) needs: Vec<Need>,
     status: i32,
     steps: u64,
     flow: Option<Flow>,
@@ -40,6 +42,7 @@ impl Case {
             sample_translated: Vec::new(),
             not_translated: None,
             limit: 120,
+            needs: Vec::new(),
             status: 7,
             steps: 3,
             flow: None,
@@ -113,6 +116,12 @@ impl Case {
     /// Seconds that the whole case may take.
     pub fn limit(mut self, seconds: u64) -> Case {
         self.limit = seconds;
+        self
+    }
+
+    /// What the case cannot do without.
+    pub fn needs(mut self, need: Need) -> Case {
+        self.needs.push(need);
         self
     }
 

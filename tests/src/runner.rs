@@ -62,8 +62,9 @@ impl Variant<'_> {
     }
 
     /// Why it cannot be run.
-    fn obstacle(&self) -> Option<&'static str> {
-        self.user.obstacle().or(self.case.not_translated.filter(|_| self.translates))
+    fn obstacle(&self) -> Option<String> {
+        let general = self.user.obstacle().or(self.case.not_translated.filter(|_| self.translates));
+        general.map(str::to_owned).or_else(|| self.case.needs.iter().find_map(|need| need.obstacle()))
     }
 }
 

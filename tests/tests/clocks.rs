@@ -1,7 +1,7 @@
 //! Time across a restart: monotonic clocks go on, also where the machine's are far behind. A time namespace stands for
 //! another boot: the program is launched in one whose clocks are far ahead of those that the restart finds.
 
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, runner};
+use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, runner};
 use std::process::ExitCode;
 
 /// Seconds that the clocks of the launch are ahead.
@@ -32,9 +32,11 @@ fn on_another_boot(s: &mut Scenario) -> Result<()> {
 fn main() -> ExitCode {
     let program = |mode: &str| Program::c("monotonic.c", &[]).args(&[mode]);
     runner::main(vec![
-        Case::flow("monotonic_time_goes_on_after_a_reboot", program("continue"), on_another_boot),
+        Case::flow("monotonic_time_goes_on_after_a_reboot", program("continue"), on_another_boot)
+            .needs(Need::TIME_NAMESPACE),
         Case::flow("monotonic_time_counts_the_time_away_if_asked", program("real"), on_another_boot)
             .options(&["--clock", "real"])
+            .needs(Need::TIME_NAMESPACE)
             .sampled_as(RunAs::User),
     ])
 }

@@ -1,0 +1,53 @@
+//! What a case needs that not every machine or run has: a feature of the kernel that is not forbidden, a feature of the
+//! processor, a capability. A case without it is reported as ignored, with the reason.
+
+use std::arch::x86_64::{__cpuid, __cpuid_count};
+use std::fs;
+
+/// Something that a case cannot do without.
+#[derive(Clone, Copy, Debug)]
+pub enum Need {
+    /// A kernel feature that `DMTCP_TEST_FORBID` may forbid, and what is lost without it, as docs/limitations.md says.
+    Feature(&'static str, &'static str),
+    /// Protection keys of the processor.
+    ProtectionKeys,
+    /// CAP_SYS_RESOURCE, which containers take away even from root.
+    SysResource,
+}
+
+impl Need {
+    /// Where the kernel is told nothing about the memory of a process.
+    pub const MM_MAP: Need =
+        Need::Feature("mm_map", "/proc/self has the command line, environment and heap of another start");
+    /// Where monotonic time is the machine's.
+    pub const TIME_NAMESPACE: Need = Need::Feature("time_namespace", "monotonic time goes back after a reboot");
+
+    /// Why the case cannot run, if it cannot.
+    pub fn obstacle(self) -> Option<String> {
+        match self {
+            Need::Feature(name, lost) => {
+                let forbidden = std::env::var("DMTCP_TEST_FORBID").unwrap_or_default();
+                forbidden.split(',').any(|feature| feature == name).then(|| format!("without {name}, {lost}"))
+            }
+            Need::ProtectionKeys => (!has_protection_keys())
+                .then(|| "this processor has no protection keys; that of other-kernel has".into()),
+            Need::SysResource => {
+                (!has_sys_resource()).then(|| "needs CAP_SYS_RESOURCE, which root has in other-kernel".into())
+            }
+        }
+    }
+}
+
+fn has_protection_keys() -> bool {
+    const STRUCTURED: u32 = 7;
+    const OSPKE: u32 = 1 << 4;
+    __cpuid(0).eax >= STRUCTURED && __cpuid_count(STRUCTURED, 0).ecx & OSPKE != 0
+}
+
+fn has_sys_resource() -> bool {
+    const CAP_SYS_RESOURCE: u32 = 24;
+    let status = fs::read_to_string("/proc/self/status").unwrap_or_default();
+    let effective = status.lines().find_map(|line| line.strip_prefix("CapEff:"));
+    let effective = effective.and_then(|mask| u64::from_str_radix(mask.trim(), 16).ok());
+    effective.is_some_and(|mask| mask & 1 << CAP_SYS_RESOURCE != 0)
+}
