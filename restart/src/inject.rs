@@ -16,20 +16,23 @@
 
 use crate::gaps::{self, Gaps};
 use crate::layout::{self, Layout, Placement, Source, Vdso};
+use crate::mm::Way;
+use crate::original::{self, Original};
 use crate::process::Restoration;
 use crate::staging::{Stage, StageError};
 use crate::stub::{self, Control, Place};
 use crate::vdso;
 use dmtcp_image::record::{Region, kind};
+use dmtcp_image::{CHUNK, PAGE};
 use libc::user_regs_struct;
 use nix::sys::ptrace;
-use nix::sys::uio::{RemoteIoVec, process_vm_writev};
+use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
 use nix::sys::wait::{WaitStatus, waitpid};
 use nix::unistd::Pid;
 use serde::{Deserialize, Serialize};
 use std::collections::BTreeMap;
 use std::fs::File;
-use std::io::{self, IoSlice, Read, Write};
+use std::io::{self, IoSlice, IoSliceMut, Read, Write};
 use std::os::fd::RawFd;
 
 /// What the child tells its tracer before the exec: descriptors by their numbers in the child.
@@ -86,6 +89,15 @@ fn trace<T>(what: &'static str) -> impl FnOnce(Result<T, nix::Error>) -> Result<
     move |result| result.map_err(|error| InjectError::Trace { what, error })
 }
 
+/// What a system call in the process' name gave, `None` if the kernel refused it.
+fn done<T>(result: Result<T, InjectError>) -> Result<Option<T>, InjectError> {
+    match result {
+        Ok(value) => Ok(Some(value)),
+        Err(InjectError::Call { .. }) => Ok(None),
+        Err(error) => Err(error),
+    }
+}
+
 impl Crossing {
     /// As a file, to be read by the tracer.
     pub fn write(&self) -> io::Result<File> {
@@ -108,6 +120,8 @@ impl Crossing {
 pub struct Remote {
     pid: Pid,
     regs: user_regs_struct,
+    /// A page of it for what system calls in its name point at; the stub unmaps it.
+    scratch: u64,
 }
 
 impl Remote {
@@ -118,7 +132,7 @@ impl Remote {
             | ptrace::Options::PTRACE_O_TRACESYSGOOD;
         trace("seize")(ptrace::seize(pid, options))?;
         // SAFETY: all fields are numbers.
-        Ok(Self { pid, regs: unsafe { std::mem::zeroed() } })
+        Ok(Self { pid, regs: unsafe { std::mem::zeroed() }, scratch: 0 })
     }
 
     /// Waits for the exec.
@@ -185,6 +199,53 @@ impl Remote {
         Ok(())
     }
 
+    /// Writes those pages that are not there yet.
+    fn write_what_differs(&self, at: u64, new: &[u8]) -> Result<(), InjectError> {
+        let mut old = vec![0; new.len()];
+        let from = RemoteIoVec { base: at as usize, len: old.len() };
+        trace("process_vm_readv")(process_vm_readv(self.pid, &mut [IoSliceMut::new(&mut old)], &[from]))?;
+        for (index, (old, new)) in old.chunks(PAGE as usize).zip(new.chunks(PAGE as usize)).enumerate() {
+            if old != new {
+                self.write(at + index as u64 * PAGE, new)?;
+            }
+        }
+        Ok(())
+    }
+
+    /// Maps the file that a region was a private mapping of; false: it cannot be had there. What the process maps is not
+    /// trusted to be what was opened here: its bytes are compared.
+    fn map_original(
+        &self,
+        stage: &Stage<'_>,
+        region: &Region,
+        original: &Original,
+        at: u64,
+    ) -> Result<bool, InjectError> {
+        let mut name = stage.image.name(region).as_bytes().to_vec();
+        name.push(0);
+        if name.len() as u64 > PAGE {
+            return Ok(false);
+        }
+        self.write(self.scratch, &name)?;
+        let flags = (libc::O_RDONLY | libc::O_CLOEXEC) as u64;
+        let args = [libc::AT_FDCWD as u64, self.scratch, flags, 0, 0, 0];
+        let Some(file) = done(self.call("openat", libc::SYS_openat, args))? else { return Ok(false) };
+        let prot = original::prot(region);
+        let length = region.end - region.start;
+        let mapped = done(self.map(at, length, prot, libc::MAP_PRIVATE, file as RawFd, region.offset))?;
+        self.call("close", libc::SYS_close, [file, 0, 0, 0, 0, 0])?;
+        if mapped.is_none() {
+            return Ok(false);
+        }
+        for zeros in &original.zeros {
+            for start in (zeros.start..zeros.end).step_by(CHUNK as usize) {
+                let length = CHUNK.min(zeros.end - start) as usize;
+                self.write_what_differs(at + (start - region.start), &vec![0; length])?;
+            }
+        }
+        Ok(true)
+    }
+
     /// Brings the bytes of one region.
     fn stage(&self, stage: &Stage<'_>, region: &Region, gaps: &mut Gaps) -> Result<Source, InjectError> {
         let length = region.end - region.start;
@@ -193,15 +254,30 @@ impl Remote {
             self.map(at, length, region.prot as i32, libc::MAP_SHARED, stage.object(region)?, region.offset)?;
             return Ok(Source::Staged(at));
         }
-        if stage.is_fresh(region) {
+        let original = stage.original(region);
+        if original.is_none() && stage.is_fresh(region) {
             return Ok(Source::Fresh(stage.runs(region)));
         }
         let at = stage.room(region, gaps)?;
-        stage.map_pages(region, |flags| self.map_anonymous(at, length, flags))?;
+        let backed = match &original {
+            Some(original) => self.map_original(stage, region, original, at)?,
+            None => false,
+        };
+        if !backed {
+            if stage.is_fresh(region) {
+                return Ok(Source::Fresh(Vec::new()));
+            }
+            stage.map_pages(region, |flags| self.map_anonymous(at, length, flags))?;
+        }
         for advice in layout::advice(region.flags) {
             let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
         }
-        stage.each_data(region, |address, bytes| self.write(at + (address - region.start), bytes))?;
+        let home = |address: u64| at + (address - region.start);
+        if backed {
+            stage.each_chunk(region, |address, chunk| self.write_what_differs(home(address), chunk))?;
+        } else {
+            stage.each_data(region, |address, bytes| self.write(home(address), bytes))?;
+        }
         self.protect(at, length, u64::from(region.prot))?;
         Ok(Source::Staged(at))
     }
@@ -240,12 +316,14 @@ impl Remote {
         ids: Option<&[i32]>,
     ) -> Result<Self, InjectError> {
         self.stand()?;
-        let remote = self;
-        let pid = remote.pid;
+        let pid = self.pid;
         let image = restoration.image();
         let maps = gaps::of_process(pid.as_raw()).map_err(InjectError::Maps)?;
         let future = image.regions.iter().map(|r| r.start..r.end);
         let mut gaps = Gaps::new(maps.iter().map(gaps::with_stack_room), future);
+        self.scratch = gaps.take(PAGE, 0, PAGE).ok_or(StageError::NoRoom { start: 0, length: PAGE })?;
+        self.map_anonymous(self.scratch, PAGE, 0)?;
+        let remote = self;
         let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
         let stage = Stage::new(image, file, restoration.plugins.stderr(), restoration.lazy, crossing.objects.clone());
         let mut placements = Vec::new();
@@ -260,7 +338,7 @@ impl Remote {
         let info = restoration.info();
         let tasks = image.threads.len().max(1);
         let room = layout::room(image.regions.len() + tasks, image.extents.len(), auxv.len() + info.len());
-        let start = gaps.take(Place::length_for(tasks, room), 0, dmtcp_image::PAGE);
+        let start = gaps.take(Place::length_for(tasks, room), 0, PAGE);
         let place = Place::new(start.ok_or(StageError::NoRoom { start: 0, length: room as u64 })?, tasks, room);
         let range = place.range();
         remote.map_anonymous(range.start, range.end - range.start, libc::MAP_NORESERVE)?;
@@ -271,6 +349,7 @@ impl Remote {
             vdso,
             restore: &image.restore,
             auxv,
+            memory: Way::here(),
             exe: -1,
             image: crossing.image,
             close: &crossing.close,

@@ -4,11 +4,12 @@
 //!
 //! ```text
 //!   unmap everything but what is kept | move the new vdso out of the way | map what has no staged bytes
-//!   | move staged memory into place | vdso | process (PR_SET_MM_MAP, personality, limits) | locks | loose ends
+//!   | move staged memory into place | vdso | process (PR_SET_MM, personality, limits) | locks | loose ends
 //! ```
 
 use crate::gaps::TOP;
 use crate::kernel::CloneArgs;
+use crate::mm::Way;
 use crate::table::{Arg, Table};
 use crate::vdso;
 use dmtcp_image::record::{Region, Restore, flag, kind};
@@ -81,7 +82,9 @@ pub struct Layout<'a> {
     pub restore: &'a Restore,
     /// The auxiliary vector as the image has it.
     pub auxv: &'a [u8],
-    /// The original executable, opened; -1: it cannot be told to the kernel.
+    /// How the kernel is told about its memory.
+    pub memory: Way,
+    /// The original executable, opened; -1: it is the process's already, or is gone.
     pub exe: RawFd,
     /// The image, opened, if memory is mapped from it.
     pub image: RawFd,
@@ -267,32 +270,7 @@ impl Layout<'_> {
 
     /// What the kernel knows about the process besides its mappings.
     fn process(&self, table: &mut Table) {
-        let mm = |exe: RawFd| {
-            // struct prctl_mm_map: eleven addresses, the auxiliary vector and its size, the executable.
-            let mut map = Vec::new();
-            for address in self.restore.mm {
-                map.extend_from_slice(&address.to_le_bytes());
-            }
-            let pointer = map.len();
-            map.extend_from_slice(&0u64.to_le_bytes());
-            map.extend_from_slice(&(self.auxv.len() as u32).to_le_bytes());
-            map.extend_from_slice(&(exe as u32).to_le_bytes());
-            let size = map.len() as u64;
-            [
-                Arg::Value(libc::PR_SET_MM as u64),
-                Arg::Value(libc::PR_SET_MM_MAP as u64),
-                Arg::BytesWithPointer { bytes: map, pointer, target: self.auxv.to_vec() },
-                Arg::Value(size),
-                Arg::Value(0),
-            ]
-        };
-        if !crate::kernel::forbidden("mm_map") {
-            if self.exe >= 0 {
-                table.or_else(libc::SYS_prctl, &mm(self.exe), 1);
-            }
-            // Without CONFIG_CHECKPOINT_RESTORE the process lives on without its brk: malloc goes to mmap.
-            table.may(libc::SYS_prctl, &mm(-1));
-        }
+        self.memory.describe(table, self.restore, self.auxv, self.exe);
         table.may(libc::SYS_personality, &[Arg::Value(self.restore.personality)]);
         let mut limit = self.descriptor_limit[0].to_le_bytes().to_vec();
         limit.extend_from_slice(&self.descriptor_limit[1].to_le_bytes());
@@ -369,6 +347,7 @@ mod tests {
             vdso,
             restore: &restore,
             auxv: &[],
+            memory: Way::Map,
             exe: 5,
             image: 6,
             close: &[5, 6],
@@ -485,6 +464,7 @@ mod tests {
             vdso: Vdso::Stay,
             restore: &restore,
             auxv: &[0; 400],
+            memory: Way::Map,
             exe: 5,
             image: 6,
             close: &[5, 6],

@@ -14,6 +14,7 @@ use crate::gaps::{self, Gaps, Mapping};
 use crate::inject::{Crossing, InjectError};
 use crate::kernel;
 use crate::layout::{self, Layout, Placement, Source, Vdso};
+use crate::mm::Way;
 use crate::pause::Pause;
 use crate::plugins::{PluginError, Plugins};
 use crate::progress::Progress;
@@ -221,6 +222,7 @@ impl Restoration<'_> {
             vdso,
             restore: &image.restore,
             auxv: self.auxv(),
+            memory: Way::here(),
             exe: number(exe),
             image: descriptors.number(image_handle),
             close: &close,
@@ -239,11 +241,8 @@ impl Restoration<'_> {
 
     /// Whether the kernel will not let us name the executable, and the original one can be executed.
     fn must_exec(&self) -> bool {
-        const CAP_SYS_ADMIN: u32 = 21;
-        const CAP_CHECKPOINT_RESTORE: u32 = 40;
-        let allowed = kernel::has_capability(CAP_CHECKPOINT_RESTORE) || kernel::has_capability(CAP_SYS_ADMIN);
         let exe = self.image().identity.exe.as_str();
-        (!allowed || kernel::forbidden("mm_exe")) && unistd::access(exe, unistd::AccessFlags::X_OK).is_ok()
+        !Way::here().names_executable() && unistd::access(exe, unistd::AccessFlags::X_OK).is_ok()
     }
 
     /// Becomes the original program, which the maker of the family then turns into the restored process.

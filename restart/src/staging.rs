@@ -11,6 +11,7 @@ use crate::gaps::Gaps;
 use crate::holes::Holes;
 use crate::kernel;
 use crate::layout::{self, FromImage, Placement, Source};
+use crate::original::{self, Original};
 use crate::progress::Progress;
 use crate::report;
 use dmtcp_image::read::{Error as ImageError, Image};
@@ -20,7 +21,7 @@ use std::collections::BTreeMap;
 use std::fs::File;
 use std::io;
 use std::os::fd::{AsRawFd, BorrowedFd, FromRawFd, RawFd};
-use std::os::unix::fs::{FileExt, MetadataExt};
+use std::os::unix::fs::FileExt;
 use std::path::PathBuf;
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -170,8 +171,19 @@ impl<'a> Stage<'a> {
         self.extents(region).iter().map(run).collect()
     }
 
-    /// Calls `f` with the address and the bytes of each checked chunk of a region that is not all zeros.
+    /// Calls `f` with the address and the bytes of each run of a region that is not all zeros.
     pub fn each_data<E: From<StageError>>(
+        &self,
+        region: &Region,
+        mut f: impl FnMut(u64, &[u8]) -> Result<(), E>,
+    ) -> Result<(), E> {
+        self.each_chunk(region, |address, chunk| {
+            sum::for_each_run(chunk, |offset, run| f(address + offset as u64, run))
+        })
+    }
+
+    /// Calls `f` with the address and the bytes of each checked chunk of a region.
+    pub fn each_chunk<E: From<StageError>>(
         &self,
         region: &Region,
         mut f: impl FnMut(u64, &[u8]) -> Result<(), E>,
@@ -185,7 +197,7 @@ impl<'a> Stage<'a> {
                 let at = index * CHUNK;
                 let chunk = &mut buffer[..CHUNK.min(extent.length - at) as usize];
                 self.read_chunk(&file, extent, index, chunk, &mut spare)?;
-                sum::for_each_run(chunk, |offset, run| f(extent.address + at + offset as u64, run))?;
+                f(extent.address + at, chunk)?;
             }
         }
         Ok(())
@@ -262,12 +274,12 @@ impl<'a> Stage<'a> {
             return Ok(Source::Staged(at));
         }
         let extents = self.extents(region);
-        let from_file = region.kind == kind::PRIVATE_FILE && !self.lazy;
-        if !from_file && self.is_fresh(region) {
+        let original = self.original(region);
+        if original.is_none() && self.is_fresh(region) {
             return Ok(Source::Fresh(self.runs(region)));
         }
         let at = self.room(region, gaps)?;
-        let backed = from_file && self.map_original(region, extents, at);
+        let backed = original.is_some_and(|original| self.map_original(region, &original, at));
         if !backed {
             if self.is_fresh(region) {
                 return Ok(Source::Fresh(Vec::new()));
@@ -314,51 +326,33 @@ impl<'a> Stage<'a> {
         })
     }
 
-    /// Maps the file that a region was a private mapping of, if it is still there and long enough.
-    fn map_original(&self, region: &Region, extents: &[Extent], at: u64) -> bool {
-        let name = self.image.name(region);
-        // Memory of a process that was restarted lazily: a mapping of an older image, which it shall not need any more.
-        if name.ends_with(".dmtcp") {
+    /// The file that a region was a private mapping of, if memory is made from it again.
+    pub fn original(&self, region: &Region) -> Option<Original> {
+        if self.lazy { None } else { Original::of(region, self.image.name(region), self.extents(region)) }
+    }
+
+    /// Maps that file.
+    fn map_original(&self, region: &Region, original: &Original, at: u64) -> bool {
+        let file = original.file.as_raw_fd();
+        if kernel::map_file(
+            at,
+            region.end - region.start,
+            original::prot(region),
+            libc::MAP_PRIVATE,
+            file,
+            region.offset,
+        )
+        .is_err()
+        {
             return false;
         }
-        let Ok(file) = File::open(name) else { return false };
-        let Ok(meta) = file.metadata() else { return false };
-        // A file that was replaced differs in most pages: mapping it would save nothing and show a wrong inode.
-        if !meta.is_file() || meta.ino() != region.inode {
-            return false;
-        }
-        let length = region.end - region.start;
-        // Pages after the file's last one cannot be written to.
-        let backed = meta.len().next_multiple_of(PAGE).saturating_sub(region.offset).min(length);
-        let reached = extents.last().map_or(0, |last| last.address + last.length - region.start);
-        if reached > backed {
-            return false;
-        }
-        let readable = region.prot as i32 & libc::PROT_READ != 0;
-        // The final protection is asked for now, while a refusal (a noexec mount) can still be answered.
-        let prot = region.prot as i32 | libc::PROT_READ | libc::PROT_WRITE;
-        if kernel::map_file(at, length, prot, libc::MAP_PRIVATE, file.as_raw_fd(), region.offset).is_err() {
-            return false;
-        }
-        if extents.is_empty() && !readable {
-            // Nothing was ever seen here: address space that a loader left between two segments.
-            return true;
-        }
-        let clear = |from: u64, to: u64| {
-            // SAFETY: the mapping was just made, is writable, and backed by the file up to `backed`.
-            let gap = unsafe { std::slice::from_raw_parts_mut((at + from) as *mut u8, (to - from) as usize) };
+        for zeros in &original.zeros {
+            let place = (at + (zeros.start - region.start)) as *mut u8;
+            // SAFETY: the mapping was just made, is writable, and backed by the file as far as the image has it.
+            let gap = unsafe { std::slice::from_raw_parts_mut(place, (zeros.end - zeros.start) as usize) };
             for page in gap.chunks_mut(PAGE as usize).filter(|page| !sum::is_zero(page)) {
                 page.fill(0);
             }
-        };
-        let mut done = 0;
-        for extent in extents {
-            let from = extent.address - region.start;
-            clear(done, from);
-            done = from + extent.length;
-        }
-        if done < backed {
-            clear(done, backed);
         }
         true
     }

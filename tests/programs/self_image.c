@@ -1,4 +1,4 @@
-/* What the kernel says of the process: its executable, command line, environment, auxiliary vector, heap and stack. */
+/* What the kernel says of the process: its executable, the files that are mapped, command line, environment, auxiliary vector, heap and stack. */
 #include "steps.h"
 #include <sys/auxv.h>
 
@@ -78,6 +78,8 @@ int main(int argc, char **argv) {
     more[4095] = 1;
     check_map("[heap]", more);
     check_map("[stack]", &n);
+    check_map(exe, (void *)(uintptr_t)main);
+    check_map("libc.so", (void *)(uintptr_t)qsort);
     CHECK(deep((int)(n % 500) + 500) == (int)(n % 500) + 500);
     CHECK(strcmp(small, "on the heap") == 0);
     step("main", n);

@@ -1,6 +1,6 @@
 //! One resource each, held by a small C program that checks it at every step through three generations.
 
-use dmtcp_tests::{Case, Program, RunAs, runner};
+use dmtcp_tests::{Case, Need, Program, RunAs, runner};
 use std::process::ExitCode;
 
 fn c(source: &str) -> Program {
@@ -29,7 +29,9 @@ fn identity() -> Vec<Case> {
     vec![
         Case::new("ids_of_process_and_threads", c("ids.c")).streams(5),
         Case::new("directory_limits_and_names", c("process_state.c")),
-        Case::new("proc_self_exe_cmdline_and_comm", c("self_image.c").args(&["argument one"])),
+        Case::new("proc_self_exe_cmdline_and_comm", c("self_image.c").args(&["argument one"]))
+            .translated()
+            .needs(Need::MM_MAP),
     ]
 }
 

@@ -3,7 +3,7 @@
 
 use dmtcp_image::read::Image;
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
 use std::os::unix::fs::FileExt;
 use std::process::ExitCode;
@@ -286,14 +286,15 @@ fn core_alone(s: &mut Scenario) -> Result<()> {
 fn main() -> ExitCode {
     let streams = || Program::c("standard_streams.c", &[]);
     let holder = Program::c("unsupported.c", &[]).args(&["io_uring"]);
-    let fallback = |name: &str, forbidden: &'static str| {
-        Case::flow(name, python(), move |s| {
+    let without = |forbidden: &'static str, name: &str, program: Program| {
+        Case::flow(name, program, move |s| {
             s.set_env("DMTCP_FORBID", forbidden);
             s.three_generations(3)?;
             s.finish(STATUS)
         })
-        .streams(4)
     };
+    let fallback = |name: &str, forbidden: &'static str| without(forbidden, name, python()).streams(4);
+    let itself = || Program::c("self_image.c", &[]).args(&["argument one"]);
     runner::main(vec![
         Case::flow("same_image_ten_times", threads(), same_image_ten_times).streams(8),
         Case::flow("same_image_ten_times_python", python(), same_image_ten_times).streams(4).full_only(),
@@ -323,6 +324,14 @@ fn main() -> ExitCode {
         fallback("without_pagemap_scan", "pagemap_scan").sampled_as(RunAs::Root),
         fallback("without_mm_map", "mm_map").sampled_as(RunAs::User),
         fallback("without_mm_exe", "mm_exe").sampled_as(RunAs::User),
+        without("mm_exe", "described_by_the_kernel_although_executed_again", itself()).sampled_as(RunAs::User),
+        without("mm_map", "described_to_the_kernel_field_by_field", itself())
+            .only(RunAs::Root)
+            .full_only()
+            .needs(Need::SysResource),
+        without("pagemap_scan", "terabytes_that_are_nearly_empty", Program::c("memory_odd.c", &[]))
+            .streams(2)
+            .sampled_as(RunAs::User),
         Case::flow("threads_stop_outside_of_the_vdso", Program::c("clocks.c", &[]), stops_outside_of_the_vdso)
             .sampled_as(RunAs::User),
         fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
