@@ -19,9 +19,10 @@ pub struct Component {
     pub size: u32,
 }
 
-/// State components that a machine may lack: bounds of MPX, which Linux has given up, and the rights of protection keys,
-/// which images do not bring back.
-pub const DISPENSABLE: u64 = 0b11 << 3 | 1 << 9;
+/// State components that a machine may lack: bounds of MPX, which Linux has given up.
+pub const DISPENSABLE: u64 = 0b11 << 3;
+/// What a thread may do with protection keys. An image has it in use only if the process had keys.
+pub const KEY_RIGHTS: u64 = 1 << 9;
 /// Bytes that a restored thread has for a state whose components lie elsewhere than on the machine of the checkpoint.
 pub const FIT_ROOM: usize = 4096;
 const AVX: u64 = 0b110;
@@ -124,7 +125,7 @@ const EXTENDED_C: &[Feature] =
 const EXTENDED_D: &[Feature] = &[(27, "rdtscp", 0)];
 
 /// The features beyond the first x86-64 that programs use by themselves, so that their absence would end them with
-/// SIGILL. What only the kernel cares about is left out, and protection keys, which no image brings back.
+/// SIGILL. What only the kernel cares about is left out, and protection keys, which are state ([`KEY_RIGHTS`]).
 pub fn features() -> Vec<String> {
     let state = enabled_state();
     let highest = __cpuid(0).eax;

@@ -8,6 +8,7 @@
 //! generation is taken instead, and the names are set right. Images that were copied elsewhere have no manifest; then
 //! only their own identities can be compared.
 
+use dmtcp_image::processor;
 use dmtcp_image::read::{Error as ImageError, Image};
 use dmtcp_protocol::manifest::{self, Manifest};
 use dmtcp_protocol::message::ComputationId;
@@ -121,7 +122,14 @@ pub fn names(images: &[PathBuf], directory: Option<&Path>) -> Result<Vec<PathBuf
 }
 
 fn open(path: &Path) -> Result<Image, SelectError> {
-    Image::open(path).map_err(|error| SelectError::Image { path: path.into(), error })
+    let mut image = Image::open(path).map_err(|error| SelectError::Image { path: path.into(), error })?;
+    if image.restore.state_in_use & processor::KEY_RIGHTS != 0 {
+        // For memory that can only be executed the kernel takes a protection key, which may be one that the process had:
+        // the core makes it so when the process has its own again.
+        let executable = image.regions.iter_mut().filter(|region| region.prot == libc::PROT_EXEC as u32);
+        executable.for_each(|region| region.prot |= libc::PROT_READ as u32);
+    }
+    Ok(image)
 }
 
 fn computation(image: &Image) -> Result<ComputationId, SelectError> {

@@ -1,5 +1,5 @@
 /* Control words and bases of the CPU that belong to a thread: rounding of x87 and SSE, exceptions raised, the direction of
-   denormals, the GS base; the time stamp functions of the vdso go on from where they are. */
+   denormals, the FS and GS bases; the time stamp functions of the vdso go on from where they are. */
 #include "steps.h"
 #include <asm/prctl.h>
 #include <fenv.h>
@@ -47,9 +47,34 @@ static void *rounds(void *arg) {
   return arg;
 }
 
+/* A thread whose FS base is not its thread pointer for most of the time, as in programs that switch between libraries of
+   two systems: whatever stops it there must not use it. */
+static void *elsewhere(void *arg) {
+  static long own[64];
+  own[0] = 4711;
+  for (long n = 1; !stopping(); n++) {
+    long spins = 3000000, seen = 0, is = 0;
+    unsigned long mine;
+    CHECK(syscall(SYS_arch_prctl, ARCH_GET_FS, &mine) == 0);
+    __asm__ volatile(
+        "mov %[set], %%edi\n mov %[own], %%rsi\n mov %[call], %%eax\n syscall\n"
+        "1: dec %[spins]\n jnz 1b\n"
+        "mov %%fs:0, %[seen]\n"
+        "mov %[get], %%edi\n lea %[is], %%rsi\n mov %[call], %%eax\n syscall\n"
+        "mov %[set], %%edi\n mov %[mine], %%rsi\n mov %[call], %%eax\n syscall\n"
+        : [spins] "+r"(spins), [seen] "=&r"(seen), [is] "+m"(is)
+        : [own] "r"(own), [mine] "r"(mine), [set] "i"(ARCH_SET_FS), [get] "i"(ARCH_GET_FS), [call] "i"(SYS_arch_prctl)
+        : "rax", "rdi", "rsi", "rcx", "r11", "memory", "cc");
+    CHECK(seen == 4711 && is == (long)own);
+    step("elsewhere", n);
+  }
+  return arg;
+}
+
 int main(void) {
-  pthread_t threads[4];
+  pthread_t threads[5];
   for (long i = 0; i < 4; i++) OK(pthread_create(&threads[i], NULL, rounds, (void *)i));
-  for (int i = 0; i < 4; i++) OK(pthread_join(threads[i], NULL));
+  OK(pthread_create(&threads[4], NULL, elsewhere, NULL));
+  for (int i = 0; i < 5; i++) OK(pthread_join(threads[i], NULL));
   return done();
 }

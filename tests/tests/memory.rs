@@ -2,7 +2,7 @@
 //! checkpoint and restart, programs that are loaded in unusual ways. More is in `single_process.rs` and `resources.rs`.
 
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner};
+use dmtcp_tests::{Case, Context, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::fs;
 use std::process::ExitCode;
 
@@ -120,6 +120,8 @@ fn kinds() -> Vec<Case> {
         )
         .full_only(),
         Case::flow("files_that_change_before_the_restart", c("files_behind.c"), files_change),
+        Case::new("dropped_grown_downwards_hidden_and_named", c("memory_rare.c")).sampled_as(RunAs::User),
+        Case::new("protection_keys", c("protection_keys.c")).streams(2).needs(Need::ProtectionKeys).full_only(),
         Case::flow("userfaultfd_is_named", holder, userfaultfd_is_named)
             .options(&["--on-unsupported", "fail"])
             .sampled_as(RunAs::Root),
@@ -133,11 +135,14 @@ fn ways_to_load() -> Vec<Case> {
     let image = || c("self_image.c").args(&["argument one"]);
     vec![
         Case::new("at_addresses_that_are_always_the_same", c("mappings.c").under(&fixed)),
-        Case::new("itself_at_addresses_that_are_always_the_same", image().under(&fixed)).sampled_as(RunAs::User),
+        Case::new("itself_at_addresses_that_are_always_the_same", image().under(&fixed))
+            .sampled_as(RunAs::User)
+            .needs(Need::MM_MAP),
         Case::new("started_through_the_loader", c("mappings.c").under(&[LOADER])).sampled_as(RunAs::Root),
         Case::new("threads_started_through_the_loader", c("tls.c").under(&[LOADER])).streams(4).sampled_as(RunAs::User),
         Case::new("itself_at_a_fixed_address", Program::c("self_image.c", &["-no-pie"]).args(&["argument one"]))
-            .sampled_as(RunAs::User),
+            .sampled_as(RunAs::User)
+            .needs(Need::MM_MAP),
     ]
 }
 

@@ -2,7 +2,7 @@
 //! checks it at every step; the kinder ways to meet it are in `resources.rs`.
 
 use dmtcp_tests::process::{descendants, state_of};
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::process::ExitCode;
@@ -154,10 +154,10 @@ fn threads() -> Vec<Case> {
 
 fn memory() -> Vec<Case> {
     vec![
-        Case::new("memory_advised_moved_grown_and_sealed", c("memory_odd.c")).streams(2),
+        Case::new("memory_advised_moved_grown_and_sealed", c("memory_odd.c")).streams(2).needs(Need::MM_MAP),
         Case::new("files_that_change_behind_their_mappings", c("file_mappings.c")),
         Case::new("sixty_thousand_mappings", c("many_mappings.c")).limit(300).full_only(),
-        Case::new("rounding_modes_and_bases", Program::c("cpu_state.c", &["-lm"])).streams(4),
+        Case::new("rounding_modes_and_bases", Program::c("cpu_state.c", &["-lm"])).streams(5),
         Case::new("program_at_a_fixed_address", Program::c("mappings.c", &["-no-pie"])).sampled_as(RunAs::User),
     ]
 }
@@ -216,8 +216,8 @@ fn attributes() -> Vec<Case> {
         c("attributes.c").args(&[dumpable, "an argument that is long enough"]).env("TO_BE_EDITED", "before")
     };
     vec![
-        Case::new("attributes_and_small_limits", attributes("dumpable")).streams(2),
-        Case::new("attributes_of_a_process_that_is_not_dumpable", attributes("not")).streams(2),
+        Case::new("attributes_and_small_limits", attributes("dumpable")).streams(2).needs(Need::MM_MAP),
+        Case::new("attributes_of_a_process_that_is_not_dumpable", attributes("not")).streams(2).needs(Need::MM_MAP),
     ]
 }
 

@@ -24,7 +24,7 @@ pub fn test(distro: &str, arguments: &[String], forbidden: &str) -> Result<()> {
     oldest_libc::build(&oldest, "build --workspace --exclude dmtcp-tests --exclude dmtcp-benches --exclude xtask")?;
     let list = format!("test -p dmtcp-tests --no-run --message-format=json >{LIST}");
     oldest_libc::build(&oldest, &list)?;
-    let executables = executables(&fs::read_to_string(oldest.path(LIST))?)?;
+    let executables = executables(&fs::read_to_string(oldest.path(LIST))?, SUITES)?;
     let chroot = Chroot::of(distro)?;
     chroot.install(packages::DISTRO)?;
     let rust = oldest_libc::rust()?;
@@ -51,16 +51,16 @@ pub fn test(distro: &str, arguments: &[String], forbidden: &str) -> Result<()> {
     chroot.run(&shared, &script).context("some tests failed; their reports are above")
 }
 
-/// The executables of our suites, from what cargo says it has built.
-fn executables(said: &str) -> Result<Vec<String>> {
+/// The executables of these suites, from what cargo says it has built.
+pub fn executables(said: &str, suites: &[&str]) -> Result<Vec<String>> {
     let mut found = Vec::new();
     for line in said.lines() {
         let message: serde_json::Value = serde_json::from_str(line).with_context(|| format!("cargo says {line:?}"))?;
         let name = message["target"]["name"].as_str().unwrap_or_default();
-        if let Some(executable) = message["executable"].as_str().filter(|_| SUITES.contains(&name)) {
+        if let Some(executable) = message["executable"].as_str().filter(|_| suites.contains(&name)) {
             found.push(executable.to_owned());
         }
     }
-    ensure!(found.len() == SUITES.len(), "cargo has built only {found:?} of {SUITES:?}");
+    ensure!(found.len() == suites.len(), "cargo has built only {found:?} of {suites:?}");
     Ok(found)
 }

@@ -70,6 +70,9 @@ enum Task {
         /// First see an image refused for the processor's missing features
         #[arg(long)]
         refused: bool,
+        /// See the program end instead of checkpointing it
+        #[arg(long)]
+        last: bool,
     },
 }
 
@@ -81,7 +84,7 @@ fn main() -> ExitCode {
         Task::Install { prefix, from } => install::run(&prefix, from.as_deref()),
         Task::OldestLibc => oldest_libc::run(),
         Task::OtherKernel => other_kernel::run(),
-        Task::Leg { share, refused } => other_kernel::leg_here(&share, refused),
+        Task::Leg { share, refused, last } => other_kernel::leg_here(&share, refused, last),
     };
     match outcome {
         Ok(closing) => {

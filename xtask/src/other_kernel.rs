@@ -3,17 +3,21 @@
 //! Debian's stock kernel runs in a virtual machine whose root is this machine's, read-only, under a layer of memory. The
 //! counting program of the demo travels in *legs*: each leg restarts it (the first launches it), checks that it goes on
 //! where it was, checkpoints it, and kills it. What a leg must know of the one before is in a directory that both
-//! machines share.
+//! machines share. Root and an ordinary user make the journey.
 //!
 //! ```text
 //!   guest: launch --image--> here: restart --image--> guest: restart --image--> here: restart, end
 //! ```
 //! The emulated processor has fewer features than most: before its leg the guest shows that an image from here is
 //! refused by their names. The program is kept from using them (GLIBC_TUNABLES), so that it may go there all the same.
+//!
+//! It also has features that processors in other virtual machines often lack, and its root has every capability: the tests
+//! that need those run there ([`TESTS`]).
 
 use crate::counting::{Counts, Run, checkpoint, coordinator, descendants, end, image, launch, tool};
+use crate::distro::executables;
 use crate::packages;
-use crate::workspace::{self, build, command, run as execute};
+use crate::workspace::{self, build, cargo, command, run as execute};
 use anyhow::{Context, Result, ensure};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
@@ -29,6 +33,12 @@ const TUNABLES: &str = "glibc.cpu.hwcaps=-AVX512F,-AVX512VL,-AVX512BW,-AVX512DQ,
 /// What a leg of the journey restarts with where the processor has less than that of the leg before.
 const ANY_PROCESSOR: &str = "--no-strict-checking";
 
+/// Files of tests, and what runs of them in the guest.
+const TESTS: [(&str, &str); 2] =
+    [("memory", "protection_keys"), ("restarts", "described_to_the_kernel_field_by_field")];
+/// The ordinary user.
+const NOBODY: u32 = 65534;
+
 /// Travel there and back.
 pub fn run() -> Result<String> {
     packages::ensure_installed(packages::OTHER_KERNEL)?;
@@ -36,14 +46,107 @@ pub fn run() -> Result<String> {
     let store = workspace::target().join("other-kernel");
     let kernel = kernel(&store)?;
     let release = kernel.file_name().context("a kernel without a release")?.to_string_lossy().into_owned();
-    let share = store.join("share");
-    let _ = fs::remove_dir_all(&share);
-    fs::create_dir_all(share.join("images"))?;
-    guest(&store, &kernel, &share, "").context("the first leg, in the virtual machine")?;
-    leg(&share, &[])?;
-    guest(&store, &kernel, &share, "--refused").context("the third leg, in the virtual machine")?;
-    last_leg(&share)?;
+    let machine = Machine { store, kernel };
+    machine.journey(None)?;
+    if nix::unistd::geteuid().is_root() {
+        machine.journey(Some(NOBODY)).context("as an ordinary user")?;
+    }
+    machine.tests()?;
     Ok(format!("Linux {release} and this kernel restart each other's images."))
+}
+
+/// The virtual machine.
+struct Machine {
+    store: PathBuf,
+    kernel: PathBuf,
+}
+
+impl Machine {
+    /// An empty directory that both machines see.
+    fn share(&self) -> Result<PathBuf> {
+        let share = self.store.join("share");
+        let _ = fs::remove_dir_all(&share);
+        fs::create_dir_all(share.join("images"))?;
+        Ok(share)
+    }
+
+    /// All legs, as this user instead of whoever runs this.
+    fn journey(&self, user: Option<u32>) -> Result<()> {
+        let share = self.share()?;
+        if user.is_some() {
+            for path in [share.clone(), share.join("images")] {
+                std::os::unix::fs::chown(path, user, user)?;
+            }
+        }
+        // Not the file that runs now: the build may have replaced it.
+        let program = workspace::release().join("xtask");
+        let leg = |argument: &str| {
+            let change =
+                user.map_or_else(String::new, |user| format!("setpriv --reuid={user} --regid={user} --clear-groups "));
+            format!("HOME='{0}' exec {change}'{1}' leg '{0}' {argument}", share.display(), program.display())
+        };
+        let here = |argument: &str| execute(command("sh").args(["-c", &leg(argument)]));
+        self.boot(&share, &leg("")).context("the first leg, in the virtual machine")?;
+        here("")?;
+        self.boot(&share, &leg("--refused")).context("the third leg, in the virtual machine")?;
+        here("--last")
+    }
+
+    /// The tests that find there what they need.
+    fn tests(&self) -> Result<()> {
+        let mut list = cargo();
+        list.args(["test", "--quiet", "--release", "-p", "dmtcp-tests", "--no-run", "--message-format=json"]);
+        list.args(TESTS.iter().flat_map(|(file, _)| ["--test", file]));
+        let said = String::from_utf8_lossy(&list.stderr(Stdio::inherit()).output()?.stdout).into_owned();
+        let mut script = format!("export DMTCP_TEST_BIN='{}' DMTCP_TEST_PATIENCE=10\n", workspace::release().display());
+        for (file, filter) in TESTS {
+            for executable in executables(&said, &[file])? {
+                script += &format!("'{executable}' --include-ignored --test-threads 1 {filter} || exit 1\n");
+            }
+        }
+        println!("\n==> Tests that need what this machine may lack:");
+        let share = self.share()?;
+        self.boot(&share, &script).context("tests in the virtual machine")?;
+        let said = fs::read_to_string(share.join("guest.log"))?;
+        ensure!(!said.contains("ignored, ") && !said.contains(" 0 passed"), "a test did not run there either");
+        Ok(())
+    }
+
+    /// Boot, run a script there, and see what came of it.
+    fn boot(&self, share: &Path, script: &str) -> Result<()> {
+        let Self { store, kernel } = self;
+        fs::write(share.join("guest.sh"), format!("{script}\n"))?;
+        let archive = initial_files(store, kernel)?;
+        let release = kernel.file_name().unwrap_or_default().to_string_lossy().into_owned();
+        println!("Booting Linux {release} in a virtual machine ...");
+        let device = |name: &str, path: &Path, more: &str| {
+            let file_system = format!("local,id={name},path={},security_model=none{more}", path.display());
+            [
+                "-fsdev".to_owned(),
+                file_system,
+                "-device".to_owned(),
+                format!("virtio-9p-pci,fsdev={name},mount_tag={name}"),
+            ]
+        };
+        let mut machine = command("timeout");
+        machine.args(["900", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max", "-smp", "2"]);
+        machine.args(["-m", "1536", "-nographic", "-no-reboot", "-kernel"]);
+        machine.arg(store.join(format!("kernel/boot/vmlinuz-{release}"))).arg("-initrd").arg(archive);
+        machine.args(device("root", Path::new("/"), ",readonly=on,multidevs=remap")).args(device("share", share, ""));
+        machine.args(["-append", &format!("console=ttyS0 quiet panic=-1 share={}", share.display())]);
+        let log = fs::File::create(store.join("console.log"))?;
+        let status = machine.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).status()?;
+        let said = fs::read_to_string(share.join("guest.log")).unwrap_or_default();
+        print!("{said}");
+        let outcome = fs::read_to_string(share.join("guest.status")).unwrap_or_default();
+        let _ = fs::remove_file(share.join("guest.status"));
+        ensure!(
+            outcome.trim() == "0",
+            "the guest's status is {outcome:?}, qemu's {status}; its console is in {}",
+            store.display()
+        );
+        Ok(())
+    }
 }
 
 /// The kernel's modules directory, unpacked from Debian's package when it is not there.
@@ -98,50 +201,17 @@ fn initial_files(store: &Path, kernel: &Path) -> Result<PathBuf> {
     Ok(archive)
 }
 
-/// Boot, run a leg there, and see what came of it.
-fn guest(store: &Path, kernel: &Path, share: &Path, argument: &str) -> Result<()> {
-    // Not the file that runs now: the build may have replaced it.
-    let program = workspace::release().join("xtask");
-    let script = format!("exec '{}' leg '{}' {argument}\n", program.display(), share.display());
-    fs::write(share.join("guest.sh"), script)?;
-    let archive = initial_files(store, kernel)?;
-    let release = kernel.file_name().unwrap_or_default().to_string_lossy().into_owned();
-    println!("Booting Linux {release} in a virtual machine ...");
-    let device = |name: &str, path: &Path, more: &str| {
-        let file_system = format!("local,id={name},path={},security_model=none{more}", path.display());
-        ["-fsdev".to_owned(), file_system, "-device".to_owned(), format!("virtio-9p-pci,fsdev={name},mount_tag={name}")]
-    };
-    let mut machine = command("timeout");
-    machine.args(["300", "qemu-system-x86_64", "-accel", "tcg,thread=multi", "-cpu", "max,pku=off", "-smp", "2"]);
-    machine.args(["-m", "1536", "-nographic", "-no-reboot", "-kernel"]);
-    machine.arg(store.join(format!("kernel/boot/vmlinuz-{release}"))).arg("-initrd").arg(archive);
-    machine.args(device("root", Path::new("/"), ",readonly=on,multidevs=remap")).args(device("share", share, ""));
-    machine.args(["-append", &format!("console=ttyS0 quiet panic=-1 share={}", share.display())]);
-    let log = fs::File::create(store.join("console.log"))?;
-    let status = machine.stdin(Stdio::null()).stdout(log.try_clone()?).stderr(log).status()?;
-    let said = fs::read_to_string(share.join("guest.log")).unwrap_or_default();
-    print!("{said}");
-    let outcome = fs::read_to_string(share.join("guest.status")).unwrap_or_default();
-    let _ = fs::remove_file(share.join("guest.status"));
-    ensure!(
-        outcome.trim() == "0",
-        "the guest's status is {outcome:?}, qemu's {status}; its console is in {}",
-        store.display()
-    );
-    Ok(())
-}
-
 /// `xtask leg`: one leg on the machine that it is called on. With `refused` an image of a better processor is shown to be
 /// refused first.
-pub fn leg_here(share: &Path, refused: bool) -> Result<String> {
-    let options: &[&str] = match refused {
-        true => {
-            refuse(share)?;
-            &[ANY_PROCESSOR]
-        }
-        false => &[],
-    };
-    leg(share, options)?;
+pub fn leg_here(share: &Path, refused: bool, last: bool) -> Result<String> {
+    if last {
+        last_leg(share)?;
+    } else if refused {
+        refuse(share)?;
+        leg(share, &[ANY_PROCESSOR])?;
+    } else {
+        leg(share, &[])?;
+    }
     Ok("This leg is done.".into())
 }
 

@@ -31,6 +31,10 @@ pub struct Mapping {
     pub flags: u64,
     /// The protection key that stands before it, 0: none.
     pub key: u32,
+    /// Pages in memory, in KiB.
+    pub resident: u32,
+    /// Pages that are swapped out, in KiB.
+    pub swapped: u32,
 }
 
 /// The text of smaps.
@@ -95,6 +99,14 @@ pub fn parse(text: &[u8]) -> Vec<Mapping> {
             && let Some(last) = out.last_mut()
         {
             last.flags |= if number(size) > 2048 { flag::GIGANTIC } else { 0 };
+        } else if let Some(size) = line.strip_prefix(b"Rss:")
+            && let Some(last) = out.last_mut()
+        {
+            last.resident = number(size);
+        } else if let Some(size) = line.strip_prefix(b"Swap:")
+            && let Some(last) = out.last_mut()
+        {
+            last.swapped = number(size);
         } else if let Some(key) = line.strip_prefix(b"ProtectionKey:")
             && let Some(last) = out.last_mut()
         {
@@ -164,8 +176,7 @@ fn header(line: &[u8]) -> Option<Mapping> {
         dev_minor: hex(minor)? as u32,
         inode,
         name: unescape(rest.trim_ascii_start()),
-        flags: 0,
-        key: 0,
+        ..Mapping::default()
     })
 }
 

@@ -1,10 +1,11 @@
 //! Marks on memory that no mapping call sets: guard pages (`MADV_GUARD_INSTALL`), seals (`mseal`), memory policy (`mbind`),
-//! and whether memory that is yet to come will be locked (`mlockall`).
+//! protection keys, and whether memory that is yet to come will be locked (`mlockall`).
 //!
 //! They are looked up when an image is planned, kept in memory of ours, which is part of the image, and set again by the
 //! checkpoint thread in restored memory, before any thread of the program runs. A kernel that does not know them has none
 //! to be looked up, and refuses to set them: then guard pages are ordinary pages, and sealed memory is not sealed.
 
+use super::keys::Keys;
 use super::maps::Mapping;
 use super::pages::Pagemap;
 use super::policy::{self, Policy};
@@ -27,6 +28,7 @@ struct Marks {
     guards: Vec<(u64, u64)>,
     seals: Vec<(u64, u64)>,
     policies: Vec<(u64, u64, Policy)>,
+    keys: Keys,
     /// Flags of mlockall(2) for memory to come.
     future: usize,
     /// A page that was mapped just now: it is locked if memory to come is. 0: none.
@@ -37,10 +39,16 @@ struct Shared(UnsafeCell<Marks>);
 // SAFETY: only the checkpoint thread touches it.
 unsafe impl Sync for Shared {}
 
-static MARKS: Shared =
-    Shared(UnsafeCell::new(Marks { guards: Vec::new(), seals: Vec::new(), policies: Vec::new(), future: 0, probe: 0 }));
+static MARKS: Shared = Shared(UnsafeCell::new(Marks {
+    guards: Vec::new(),
+    seals: Vec::new(),
+    policies: Vec::new(),
+    keys: Keys::none(),
+    future: 0,
+    probe: 0,
+}));
 
-/// Maps the page that [`look`] looks at; the mappings are to be read after that.
+/// Maps the page that [`look`] looks at, and tries protection keys on it; the mappings are to be read after that.
 pub fn probe() {
     // SAFETY: the caller is the checkpoint thread.
     let marks = unsafe { &mut *MARKS.0.get() };
@@ -48,10 +56,11 @@ pub fn probe() {
         let _ = sys::unmap(marks.probe, PAGE as u64);
     }
     marks.probe = headroom::map(PAGE, 0).unwrap_or(0);
+    marks.keys.look(marks.probe);
 }
 
-/// Notes the marks of these mappings.
-pub fn look(mappings: &[Mapping], pagemap: &Pagemap) {
+/// Notes the marks of these mappings. The value is whether the process has protection keys.
+pub fn look(mappings: &[Mapping], pagemap: &Pagemap) -> bool {
     // SAFETY: the caller is the checkpoint thread.
     let marks = unsafe { &mut *MARKS.0.get() };
     marks.guards.clear();
@@ -73,6 +82,7 @@ pub fn look(mappings: &[Mapping], pagemap: &Pagemap) {
             marks.seals.push((mapping.start, mapping.end));
         }
     }
+    marks.keys.note(mappings)
 }
 
 /// Sets them again, in restored memory.
@@ -92,6 +102,7 @@ pub fn put_back() {
             log::line(Level::Warning, "core", &text);
         }
     }
+    marks.keys.put_back();
     for &(start, end) in &marks.seals {
         // SAFETY: changes nothing but what may be done to the mapping later.
         let _ = unsafe { sys::call(SYS_MSEAL, [start as usize, (end - start) as usize, 0, 0, 0, 0]) };

@@ -8,6 +8,7 @@
 //! library is part of what is written.
 
 pub mod cpu;
+mod keys;
 pub mod maps;
 pub mod marks;
 mod notes;
@@ -20,9 +21,11 @@ use crate::host::description::Description;
 use crate::threads::{self, slot::Slot};
 use dmtcp_image::codec::Method;
 use dmtcp_image::plan::{Contents, Plan, Source};
+use dmtcp_image::processor;
 use dmtcp_image::record::{Region, Restore, Thread, flag, kind};
 use dmtcp_plugin_api::{proc_files, sys};
 use maps::Mapping;
+use pages::Pagemap;
 use std::sync::atomic::{AtomicU64, Ordering};
 
 pub use sink::FileSink;
@@ -121,12 +124,16 @@ fn push_extent(contents: &mut Contents, start: u64, end: u64, copy: bool, shared
 }
 
 /// Lays the image out. The plan is consistent with the mappings that it returns the text of.
-fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<(Plan, Vec<u8>), String> {
+fn plan_once(
+    description: &mut Description,
+    facts: &Facts,
+    own: &OwnMemory,
+    pagemap: &Pagemap,
+) -> Result<(Plan, Vec<u8>), String> {
     marks::probe();
-    let text = maps::text().map_err(|e| format!("/proc/PID/smaps cannot be read (errno {e})"))?;
+    let text = maps::text().map_err(no_smaps)?;
     let mappings = maps::parse(&text);
-    let pagemap = pages::Pagemap::open();
-    marks::look(&mappings, &pagemap);
+    let has_keys = marks::look(&mappings, pagemap);
     let method = config::config().map_or(Method::None, |c| c.compress);
     let mut contents = Contents { identity: facts.identity.clone(), method, ..Contents::default() };
     let mut restore = restore_record(facts);
@@ -156,13 +163,6 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
             )),
             _ => {}
         }
-        // Memory that can only be executed has a key that the kernel finds for it again.
-        if mapping.key != 0 && mapping.prot != libc::PROT_EXEC as u32 {
-            description.unsupported.push(format!(
-                "memory at {:#x}: protection key {} is not brought back; after a restart every thread may use it",
-                mapping.start, mapping.key
-            ));
-        }
         contents.regions.push(Region {
             start: mapping.start,
             end: mapping.end,
@@ -178,7 +178,10 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
             name_length: mapping.name.len() as u32,
         });
         contents.names.extend_from_slice(&mapping.name);
-        let plain = kind == kind::ANONYMOUS && mapping.prot & 1 != 0 && mapping.flags & flag::GUARDS == 0;
+        // What the kernel itself may not read (memfd_secret) is read as any program reads it.
+        let secret = kind == kind::ORPHAN && mapping.name.starts_with(b"/secretmem");
+        let safe = kind == kind::ANONYMOUS && mapping.flags & flag::GUARDS == 0;
+        let plain = mapping.prot & 1 != 0 && (safe || secret);
         let shared = kind == kind::ORPHAN || mapping.flags & (flag::DONTFORK | flag::WIPEONFORK) != 0;
         let mut store = |start: u64, end: u64| {
             // What lies between the holes: the buffer may have grown together with its neighbours.
@@ -191,7 +194,7 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
         };
         match kind {
             kind::VDSO | kind::PRIVATE_FILE => store(mapping.start, mapping.end),
-            kind::ANONYMOUS | kind::ORPHAN => pagemap.populated(mapping.start, mapping.end, &mut store),
+            kind::ANONYMOUS | kind::ORPHAN => pagemap.populated(mapping, &mut store),
             _ => {}
         }
     }
@@ -204,11 +207,19 @@ fn plan_once(description: &mut Description, facts: &Facts, own: &OwnMemory) -> R
     let parked = threads::parked();
     contents.threads = thread_records(&parked, facts.checkpoint_slot);
     (restore.xstate_size, restore.state_in_use) = notes::threads(&parked, &mut contents.debugger);
+    if !has_keys {
+        // The rights of keys that nobody has are in use in each thread: the kernel denies them.
+        restore.state_in_use &= !processor::KEY_RIGHTS;
+    }
     notes::process(&mappings, &parked, &mut contents.debugger);
     contents.restore = Some(restore);
     let plan = Plan::new(&contents);
     description.sections = contents.sections;
     Ok((plan, text))
+}
+
+fn no_smaps(error: i32) -> String {
+    format!("/proc/PID/smaps cannot be read (errno {error})")
 }
 
 /// How often the plan is made again before it is given up; each time the arenas have grown to what the last one took.
@@ -217,10 +228,14 @@ const TRIES: usize = 8;
 /// Lays the image out for good.
 pub fn plan(description: &mut Description, facts: &Facts, own: &OwnMemory) -> Result<Plan, String> {
     let unsupported = description.unsupported.len();
+    let mut swaps = false;
     for _ in 0..TRIES {
         description.unsupported.truncate(unsupported);
-        let (plan, text) = plan_once(description, facts, own)?;
-        if maps::same_layout(&text)? {
+        let pagemap = Pagemap::open(!swaps);
+        let (plan, text) = plan_once(description, facts, own, &pagemap)?;
+        let sure = pagemap.is_sure().map_err(no_smaps)?;
+        swaps |= !sure;
+        if sure && maps::same_layout(&text)? {
             return Ok(plan);
         }
     }

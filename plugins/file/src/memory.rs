@@ -20,8 +20,9 @@ use dmtcp_plugin_api::{kept, sys};
 const TMPFS: u64 = 0x0102_1994;
 /// Files on disk that are larger have no spare in the image.
 const SPARE_LIMIT: u64 = 64 << 20;
-/// Shared memory without a file, which is not ours: as it is, and as plugin `ipc` brings it back.
-const WITHOUT_FILE: [&[u8]; 2] = [b"/dev/zero (deleted)", b"/memfd:dmtcp-shared (deleted)"];
+/// Shared memory without a file, which is not ours: as it is, and as plugin `ipc` brings it back; and what only the process
+/// itself can read (memfd_secret), of which the core makes a private copy.
+const WITHOUT_FILE: [&[u8]; 3] = [b"/dev/zero (deleted)", b"/memfd:dmtcp-shared (deleted)", b"/secretmem (deleted)"];
 
 /// A file that is mapped, and how: mappings that agree in this are one object.
 type Key = (u32, u32, u64, bool);
@@ -171,6 +172,7 @@ mod tests {
         assert!(is_file(&mapping(b"/memfd:x (deleted)", 1)));
         assert!(!is_file(&mapping(b"/tmp/x", 0)));
         assert!(!is_file(&mapping(b"/dev/zero (deleted)", 1)));
+        assert!(!is_file(&mapping(b"/secretmem (deleted)", 1)));
         assert!(!is_file(&mapping(b"/SYSV00000000 (deleted)", 1)));
         assert!(!is_file(&mapping(b"anon_inode:[io_uring]", 1)));
     }
