@@ -64,7 +64,7 @@ mod tests {
     #[test]
     fn gaps_are_what_no_extent_has() {
         let extent = |address, length| Extent { address, length, ..bytemuck::Zeroable::zeroed() };
-        assert_eq!(gaps(0x1000, &[], 0x3000), [0x1000..0x3000]);
+        assert_eq!(gaps(0x1000, &[], 0x3000), vec![0x1000..0x3000; 1]);
         let extents = [extent(0x2000, 0x1000), extent(0x3000, 0x1000), extent(0x6000, 0x1000)];
         assert_eq!(gaps(0x1000, &extents, 0x8000), [0x1000..0x2000, 0x4000..0x6000, 0x7000..0x8000]);
         assert!(gaps(0x2000, &extents[..1], 0x3000).is_empty());

@@ -1,5 +1,6 @@
 /* Threads that are scheduled in every way, and on one processor each or on all. Arguments: `privileged`, for the ways that
-   need it, too; `pinned`, the processors of those that may use all are not looked at. */
+   need it, too; `pinned`, the processors of those that may use all are not looked at; `confined`, those that have chosen
+   one may be on the lowest instead. */
 #include "steps.h"
 #include <sched.h>
 #include <sys/resource.h>
@@ -32,17 +33,20 @@ static const struct way {
 enum { WAYS = sizeof ways / sizeof *ways };
 
 static cpu_set_t all;
-static int pinned;
+static int pinned, confined;
 
 static void *scheduled(void *arg) {
   const struct way *way = arg;
   struct attributes wanted = way->attributes, now = {0};
-  cpu_set_t own, is;
+  cpu_set_t own, is, lowest;
   wanted.size = sizeof wanted;
   CPU_ZERO(&own);
   for (int i = 0, left = (int)(way - ways) % CPU_COUNT(&all); i < CPU_SETSIZE; i++)
     if (CPU_ISSET(i, &all) && left-- == 0) { CPU_SET(i, &own); break; }
   if (way->own_processor) CHECK(sched_setaffinity(0, sizeof own, &own) == 0);
+  CPU_ZERO(&lowest);
+  for (int i = CPU_SETSIZE - 1, left = CPU_COUNT(&all); i >= 0; i--)
+    if (CPU_ISSET(i, &all) && --left == 0) CPU_SET(i, &lowest);
   /* Policies beside the usual ones leave this alone. */
   CHECK(setpriority(PRIO_PROCESS, 0, wanted.nice) == 0);
   if (syscall(SYS_sched_setattr, 0, &wanted, 0)) FAIL("policy %s: error %d", way->name, errno);
@@ -56,7 +60,7 @@ static void *scheduled(void *arg) {
     if (wanted.policy == DEADLINE) CHECK(now.runtime == wanted.runtime && now.deadline == wanted.deadline && now.period == wanted.period);
     CHECK(syscall(SYS_ioprio_get, 1, 0) == way->io);
     CHECK(sched_getaffinity(0, sizeof is, &is) == 0);
-    if (way->own_processor) CHECK(CPU_EQUAL(&is, &own));
+    if (way->own_processor) CHECK(CPU_EQUAL(&is, &own) || (confined && CPU_EQUAL(&is, &lowest)));
     else CHECK(pinned || CPU_EQUAL(&is, &all));
     step(way->name, n);
     rest(20);
@@ -67,7 +71,8 @@ static void *scheduled(void *arg) {
 int main(int argc, char **argv) {
   pthread_t threads[WAYS];
   int privileged = argc > 1 && strcmp(argv[1], "privileged") == 0;
-  pinned = argc > 1 && strcmp(argv[1], "pinned") == 0;
+  confined = argc > 1 && strcmp(argv[1], "confined") == 0;
+  pinned = confined || (argc > 1 && strcmp(argv[1], "pinned") == 0);
   CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
   for (int i = 0; i < WAYS; i++)
     if (privileged >= ways[i].privileged) OK(pthread_create(&threads[i], NULL, scheduled, (void *)&ways[i]));

@@ -41,6 +41,15 @@ static void check_environment(const char *was, const char *is, ssize_t size) {
     if (strncmp(was + i, "DMTCP_", 6) && strcmp(was + i, is + i)) FAIL("variable %s is %s", was + i, is + i);
 }
 
+/* Addresses in /proc/self/stat: code, stack, data, start of the heap, arguments, environment. */
+static void addresses(unsigned long list[10]) {
+  char text[2048];
+  slurp("/proc/self/stat", text, sizeof text);
+  char *at = strrchr(text, ')') + 2;
+  for (int field = 3, found = 0; found < 10; field++, at = strchr(at, ' ') + 1)
+    if ((field >= 26 && field <= 28) || (field >= 45 && field <= 51)) list[found++] = strtoul(at, NULL, 10);
+}
+
 static int deep(int level) {
   volatile char frame[4096];
   frame[0] = (char)level;
@@ -61,6 +70,10 @@ int main(int argc, char **argv) {
   unsigned long entry = getauxval(AT_ENTRY), random = *(unsigned long *)getauxval(AT_RANDOM);
   char comm[32];
   slurp("/proc/self/comm", comm, sizeof comm);
+  char vector[1024], vector_now[1024];
+  ssize_t vector_size = slurp("/proc/self/auxv", vector, sizeof vector);
+  unsigned long places[10], places_now[10];
+  addresses(places);
   char *end = sbrk(0);
   for (long n = 1; !stopping(); n++) {
     memset(now, 0, sizeof now);
@@ -73,6 +86,10 @@ int main(int argc, char **argv) {
     if (strcmp(now, comm)) FAIL("comm is %s, was %s", now, comm);
     CHECK(getauxval(AT_ENTRY) == entry && *(unsigned long *)getauxval(AT_RANDOM) == random);
     CHECK(strcmp(argv[1], "argument one") == 0);
+    CHECK(slurp("/proc/self/auxv", vector_now, sizeof vector) == vector_size && !memcmp(vector, vector_now, vector_size));
+    addresses(places_now);
+    for (int i = 0; i < 10; i++)
+      if (places[i] != places_now[i]) FAIL("address %d in stat is %lx, was %lx", i, places_now[i], places[i]);
     char *more = sbrk(4096);
     CHECK(more == end);
     more[4095] = 1;

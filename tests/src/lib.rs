@@ -16,6 +16,7 @@
 
 pub mod case;
 pub mod coordinator;
+pub mod cpuset;
 pub mod disk;
 pub mod evidence;
 pub mod examples;

@@ -1,6 +1,7 @@
 //! What a case needs that not every machine or run has: a feature of the kernel that is not forbidden, a feature of the
 //! processor, a capability. A case without it is reported as ignored, with the reason.
 
+use crate::cpuset;
 use std::arch::x86_64::{__cpuid, __cpuid_count};
 use std::fs;
 
@@ -11,6 +12,8 @@ pub enum Need {
     Feature(&'static str, &'static str),
     /// Protection keys of the processor.
     ProtectionKeys,
+    /// A control group of fewer processors than there are.
+    Cpuset,
     /// CAP_SYS_RESOURCE, which containers take away even from root.
     SysResource,
 }
@@ -31,6 +34,7 @@ impl Need {
             }
             Need::ProtectionKeys => (!has_protection_keys())
                 .then(|| "this processor has no protection keys; that of other-kernel has".into()),
+            Need::Cpuset => (!cpuset::is_possible()).then(|| "no control group of one processor can be made".into()),
             Need::SysResource => {
                 (!has_sys_resource()).then(|| "needs CAP_SYS_RESOURCE, which root has in other-kernel".into())
             }

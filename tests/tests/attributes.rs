@@ -1,8 +1,9 @@
 //! What a process has beside memory, threads and descriptors: limits that leave nothing over, every kind of scheduling,
 //! directories that are gone. The kinder ways to meet them are in `resources.rs` and `single_process.rs`.
 
+use dmtcp_tests::cpuset::Cpuset;
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner};
+use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner};
 use std::fs;
 use std::process::ExitCode;
 
@@ -53,12 +54,32 @@ fn on_one_processor(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// Restarted where fewer processors may be used, threads that had chosen others use what they may.
+fn in_a_smaller_cpuset(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    let group = Cpuset::new()?;
+    let enter = group.enter();
+    for _ in 0..2 {
+        s.checkpoint()?;
+        s.kill()?;
+        s.restart(&Restart::images().under(&enter.each_ref().map(String::as_str)))?;
+        s.see_steps(3)?;
+    }
+    s.finish(STATUS)
+}
+
 fn scheduling() -> Vec<Case> {
     let pinned = c("scheduled.c").args(&["pinned"]);
+    let confined = c("scheduled.c").args(&["confined"]);
     vec![
         Case::new("threads_of_every_policy", c("scheduled.c").args(&["privileged"])).streams(7).only(RunAs::Root),
         Case::new("threads_of_every_ordinary_policy", c("scheduled.c")).streams(3).only(RunAs::User),
         Case::flow("fewer_processors_at_the_restart", pinned, on_one_processor).streams(3),
+        Case::flow("fewer_processors_are_allowed_at_the_restart", confined, in_a_smaller_cpuset)
+            .streams(3)
+            .only(RunAs::Root)
+            .needs(Need::Cpuset),
     ]
 }
 

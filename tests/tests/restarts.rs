@@ -331,7 +331,7 @@ fn main() -> ExitCode {
             .needs(Need::SysResource),
         without("pagemap_scan", "terabytes_that_are_nearly_empty", Program::c("memory_odd.c", &[]))
             .streams(2)
-            .sampled_as(RunAs::User),
+            .full_only(),
         Case::flow("threads_stop_outside_of_the_vdso", Program::c("clocks.c", &[]), stops_outside_of_the_vdso)
             .sampled_as(RunAs::User),
         fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
