@@ -29,9 +29,7 @@ fn identity() -> Vec<Case> {
     vec![
         Case::new("ids_of_process_and_threads", c("ids.c")).streams(5),
         Case::new("directory_limits_and_names", c("process_state.c")),
-        Case::new("proc_self_exe_cmdline_and_comm", c("self_image.c").args(&["argument one"]))
-            .translated()
-            .needs(Need::MM_MAP),
+        Case::new("proc_self_exe_cmdline_and_comm", c("self_image.c").args(&["argument one"])).needs(Need::MM_MAP),
     ]
 }
 
