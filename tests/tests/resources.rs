@@ -1,6 +1,7 @@
 //! One resource each, held by a small C program that checks it at every step through three generations.
 
-use dmtcp_tests::{Case, Need, Program, RunAs, runner};
+use dmtcp_tests::{Case, Need, Program, Result, RunAs, Scenario, ensure, runner};
+use std::fs;
 use std::process::ExitCode;
 
 fn c(source: &str) -> Program {
@@ -50,6 +51,26 @@ fn descriptors() -> Vec<Case> {
     ]
 }
 
+/// The process ends when the last of its threads has left, and what it has buffered is written.
+fn the_last_thread_ends_the_process(s: &mut Scenario) -> Result<()> {
+    s.three_generations(5)?;
+    s.finish(0)?;
+    let written = fs::read_to_string(s.path("kept"))?;
+    ensure!(written == "begun\nended\n", "the file has {written:?}");
+    Ok(())
+}
+
+fn last_threads() -> Vec<Case> {
+    let case = |name, arguments: &[&str]| {
+        Case::flow(name, c("last_thread_leaves.c").args(arguments), the_last_thread_ends_the_process)
+            .sampled_as(RunAs::User)
+    };
+    vec![
+        case("last_thread_leaves_after_the_first", &[]),
+        case("last_thread_leaves_after_the_first_was_cancelled", &["cancelled"]),
+    ]
+}
+
 fn main() -> ExitCode {
-    runner::main([threads_and_memory(), identity(), descriptors()].into_iter().flatten().collect())
+    runner::main([threads_and_memory(), last_threads(), identity(), descriptors()].into_iter().flatten().collect())
 }

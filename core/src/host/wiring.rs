@@ -11,7 +11,7 @@
 
 use super::late::{self, dlsym};
 use super::{Loaded, text};
-use crate::life::{birth, clone, exec, exec_list, raw_calls, shells};
+use crate::life::{birth, clone, exec, exec_list, keeper, raw_calls, shells};
 use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, NextSymbol, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
@@ -195,6 +195,7 @@ fn candidates() -> Vec<Candidate> {
         exec::WRAPPERS,
         exec_list::WRAPPERS,
         clone::WRAPPERS,
+        keeper::WRAPPERS,
         raw_calls::WRAPPERS,
         shells::WRAPPERS,
     ]

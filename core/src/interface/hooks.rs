@@ -129,7 +129,12 @@ pub fn returned() {
 
 /// Whether the calling thread is the one for hooks.
 pub fn is_hook_thread() -> bool {
-    THREAD.load(Ordering::Acquire) == sys::tid()
+    is_thread(sys::tid())
+}
+
+/// Whether this is the thread for hooks.
+pub fn is_thread(tid: i32) -> bool {
+    THREAD.load(Ordering::Acquire) == tid
 }
 
 /// Checkpoint thread: stops all threads of the program, and if there is a thread for hooks, in such a place that it can

@@ -71,6 +71,7 @@ pub extern "C" fn in_child() {
         return;
     }
     threads::slot::forget_all();
+    super::keeper::begin();
     MEMBER.store(sys::pid(), Ordering::Release);
     let started = start_checkpoint_thread(has_hooks);
     let started = started.and_then(|()| if has_hooks { interface::hooks::start() } else { Ok(()) });

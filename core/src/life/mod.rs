@@ -16,6 +16,7 @@ pub mod descriptors;
 pub mod errand;
 pub mod exec;
 pub mod exec_list;
+pub mod keeper;
 pub mod link;
 mod pause;
 pub mod raw_calls;
@@ -157,6 +158,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + length };
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
     host::initialise(&mut payload)?;
+    keeper::begin();
     MEMBER.store(sys::pid(), Ordering::Release);
     PROGRAM.store(sys::pid(), Ordering::Relaxed);
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
