@@ -73,7 +73,7 @@ impl Chroot {
         println!("Installing in {}: {}", self.suite, missing.join(" "));
         let script = format!(
             "export DEBIAN_FRONTEND=noninteractive; apt-get -o Acquire::Check-Valid-Until=false update -qq
-             apt-get install -y -qq --no-install-recommends {} >/dev/null",
+             apt-get install -y -qq --no-install-recommends {} >/dev/null; apt-get clean",
             missing.join(" ")
         );
         self.run(&[], &script)?;

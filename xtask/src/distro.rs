@@ -5,8 +5,8 @@
 
 use crate::chroot::{BUILT, Chroot, Shared};
 use crate::oldest_libc;
-use crate::packages;
-use crate::suite::{FORBID, SUITES};
+use crate::packages::Need;
+use crate::suite::FORBID;
 use crate::workspace;
 use anyhow::{Context, Result, ensure};
 use std::fs;
@@ -17,35 +17,48 @@ const TOO_OLD: &[(&str, &str, &str)] = &[("bullseye", "cxx_synchronisation", "it
 /// Where the names of the tests' executables go.
 const LIST: &str = "/opt/target/tests.json";
 
-/// Run the tests in a chroot of this suite.
-pub fn test(distro: &str, arguments: &[String], forbidden: &str) -> Result<()> {
-    let oldest = Chroot::of(oldest_libc::SUITE)?;
-    println!("Building against the libc of {} ...", oldest_libc::SUITE);
-    oldest_libc::build(&oldest, "build --workspace --exclude dmtcp-tests --exclude dmtcp-benches --exclude xtask")?;
-    let list = format!("test -p dmtcp-tests --no-run --message-format=json >{LIST}");
-    oldest_libc::build(&oldest, &list)?;
-    let executables = executables(&fs::read_to_string(oldest.path(LIST))?, SUITES)?;
-    let chroot = Chroot::of(distro)?;
-    chroot.install(packages::DISTRO)?;
+/// What to run in a chroot.
+pub struct Run<'a> {
+    /// The release of Debian.
+    pub distro: &'a str,
+    /// The files of tests.
+    pub suites: &'a [&'a str],
+    /// What they need there.
+    pub needs: &'a [Need],
+    /// Arguments of each.
+    pub arguments: &'a [String],
+    /// Kernel features that are not to be used.
+    pub forbidden: &'a str,
+}
+
+/// Run tests in a chroot.
+pub fn test(run: &Run) -> Result<()> {
+    let oldest = oldest_libc::built()?;
+    let tests: String = run.suites.iter().map(|suite| format!(" --test {suite}")).collect();
+    oldest_libc::build(&oldest, &format!("test -p dmtcp-tests{tests} --no-run --message-format=json >{LIST}"))?;
+    let executables = executables(&fs::read_to_string(oldest.path(LIST))?, run.suites)?;
+    let chroot = Chroot::of(run.distro)?;
+    chroot.install(run.needs)?;
     let rust = oldest_libc::rust()?;
     let mut shared = vec![Shared::same(&rust), Shared::same(workspace::root())];
-    if distro != oldest_libc::SUITE {
+    if run.distro != oldest_libc::SUITE {
         let release = format!("{BUILT}/release");
         shared.push(Shared::at(&oldest.path(&release), &release));
     }
-    println!("Launch, checkpoint, SIGKILL and restart of programs of {distro} ...");
-    let quoted: String = arguments.iter().map(|x| format!(" '{}'", x.replace('\'', "'\\''"))).collect();
+    println!("Launch, checkpoint, SIGKILL and restart of programs of {} ...", run.distro);
+    let quoted: String = run.arguments.iter().map(|x| format!(" '{}'", x.replace('\'', "'\\''"))).collect();
     let mut skipped = String::new();
-    for (_, tests, reason) in TOO_OLD.iter().filter(|x| x.0 == distro) {
+    for (_, tests, reason) in TOO_OLD.iter().filter(|x| x.0 == run.distro) {
         println!("    without {tests}: {reason}");
         skipped += &format!(" --skip {tests}");
     }
     let script = format!(
-        "export PATH='{}/bin':/usr/local/bin:/usr/bin:/bin DMTCP_TEST_BIN={BUILT}/release {FORBID}='{forbidden}'
+        "export PATH='{}/bin':/usr/local/bin:/usr/bin:/bin DMTCP_TEST_BIN={BUILT}/release {FORBID}='{}'
          failed=
          for test in {}; do $test{quoted}{skipped} || failed=\"$failed $test\"; done
          [ -z \"$failed\" ] || {{ echo \"Failures in:$failed\"; exit 1; }}",
         rust.display(),
+        run.forbidden,
         executables.join(" "),
     );
     chroot.run(&shared, &script).context("some tests failed; their reports are above")

@@ -58,7 +58,7 @@ enum Task {
         #[arg(long, value_name = "DIR")]
         from: Option<PathBuf>,
     },
-    /// Check that the libraries run on the oldest libc: symbol versions, and a restart in a Debian bullseye chroot
+    /// Check that the libraries run on the oldest libc: symbol versions, and tests in a Debian bullseye chroot
     OldestLibc,
     /// Check that images travel between this kernel and Debian's, in a virtual machine and back
     OtherKernel,

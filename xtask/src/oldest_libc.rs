@@ -1,13 +1,14 @@
 //! `cargo xtask oldest-libc`: what ships must run where libc is as old as glibc 2.31 (Debian bullseye).
 //!
 //! A library needs the symbol versions of the libc that it was linked against, so everything is built in a bullseye
-//! chroot, with the Rust of this machine. Then no symbol that a product asks of libc may be newer than 2.31, and a
-//! program in the chroot is launched, checkpointed, killed and restarted.
+//! chroot, with the Rust of this machine. Then no symbol that a product asks of libc may be newer than 2.31, and the tests
+//! of what libc has a part in run in the chroot: threads, signals, memory, time, ids and families of processes.
 
 use crate::chroot::{BUILT, Chroot, Shared};
+use crate::distro::{self, Run};
+use crate::suite::AT_A_TIME;
 use crate::workspace::{self, command, run as execute};
 use anyhow::{Context, Result, ensure};
-use std::fs;
 use std::path::{Path, PathBuf};
 use std::process::Command;
 
@@ -16,16 +17,23 @@ const FLOOR: (u32, u32) = (2, 31);
 /// The release of Debian that has that libc.
 pub const SUITE: &str = "bullseye";
 
+/// The files of tests in which libc has a part. Their programs take no more than a compiler.
+const SUITES: &[&str] = &["resources", "single_process", "families", "timers", "clocks", "ids"];
+
 /// Build and check.
 pub fn run() -> Result<String> {
+    check_symbols(&built()?.path(BUILT).join("release"))?;
+    let arguments = ["--test-threads".to_owned(), AT_A_TIME.to_string()];
+    distro::test(&Run { distro: SUITE, suites: SUITES, needs: &[], arguments: &arguments, forbidden: "" })?;
+    Ok(format!("The oldest libc will do: symbol versions up to {}.{}, and the tests in {SUITE}.", FLOOR.0, FLOOR.1))
+}
+
+/// Its chroot, with all that ships built there.
+pub fn built() -> Result<Chroot> {
     let chroot = Chroot::of(SUITE)?;
-    println!("Building inside the chroot ...");
+    println!("Building against the libc of {SUITE} ...");
     build(&chroot, "build --workspace --exclude dmtcp-tests --exclude dmtcp-benches --exclude xtask")?;
-    check_symbols(&chroot.path(BUILT).join("release"))?;
-    println!("Checkpoint and restart inside {} ...", chroot.path("/").display());
-    fs::copy(workspace::root().join("xtask/oldest_libc/restart.sh"), chroot.path("/opt/restart.sh"))?;
-    chroot.run(&[], "exec /bin/bash /opt/restart.sh").context("the restart inside the chroot failed")?;
-    Ok(format!("The oldest libc will do: symbol versions up to {}.{}, and a restart in {SUITE}.", FLOOR.0, FLOOR.1))
+    Ok(chroot)
 }
 
 /// Let cargo do something there, with this machine's Rust: symbol versions are those of the libc that one links against.

@@ -53,7 +53,11 @@ impl Choice {
 pub fn test(choice: &Choice) -> Result<String> {
     let start = Instant::now();
     match &choice.distro {
-        Some(suite) => distro::test(suite, &choice.arguments(), &choice.forbidden())?,
+        Some(distro) => {
+            let (arguments, forbidden) = (choice.arguments(), choice.forbidden());
+            let needs = packages::DISTRO;
+            distro::test(&distro::Run { distro, suites: SUITES, needs, arguments: &arguments, forbidden: &forbidden })?;
+        }
         None => here(choice)?,
     }
     Ok(format!("All tests of the {} passed ({} s).", choice.name(), start.elapsed().as_secs()))
