@@ -76,7 +76,7 @@ static void in_cond(int timed) {
   X(setlkw, struct flock l = {.l_type = F_WRLCK}; fcntl(locked, F_OFD_SETLKW, &l)) \
   X(lockf, lockf(locked, F_LOCK, 0)) \
   X(testcancel, for (;;) { pthread_testcancel(); sched_yield(); usleep(1000); }) \
-  X(busy, OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL)); for (volatile long i = 0;; i++) {})
+  X(busy, OK(pthread_setcanceltype(PTHREAD_CANCEL_ASYNCHRONOUS, NULL)); for (volatile long i = 0;; i = i + 1) {})
 
 static void clean(void *arg) {
   (void)arg;

@@ -66,6 +66,18 @@ impl Progress {
         Some(counts)
     }
 
+    /// Where each stream stands in a segment. One that has made no step in it stands where the checkpoint has caught it,
+    /// which is known between bounds, of which `caught` is one; not where it was when it was killed.
+    pub fn standing(&self, generation: usize, caught: Option<&Steps>) -> Steps {
+        let mut steps = self.last();
+        if let (Some(made), Some(caught)) = (self.since_restart(generation), caught) {
+            for (stream, step) in steps.iter_mut().filter(|x| !made.contains_key(x.0)) {
+                *step = at(caught, stream);
+            }
+        }
+        steps
+    }
+
     /// All lines that start with `word`.
     pub fn find(&self, word: &str) -> Vec<&str> {
         self.lines.iter().filter(|x| x.split(' ').next() == Some(word)).map(String::as_str).collect()
@@ -164,6 +176,14 @@ mod tests {
         progress("p a 1\np a 3").prove(&[]).unwrap_err();
         progress("p a 1\np a 1").prove(&[]).unwrap_err();
         progress("p a 1\n# restart 1\np a 2\np a 4").prove(&[bounds(1, 1)]).unwrap_err();
+    }
+
+    #[test]
+    fn a_stream_without_a_step_since_the_restart_stands_where_it_was_caught() {
+        let p = progress("p a 1\np b 1\np a 2\np b 2\n# restart 1\np a 2");
+        let caught = Steps::from([("a".to_string(), 1), ("b".to_string(), 1)]);
+        assert_eq!(p.standing(1, Some(&caught)), Steps::from([("a".to_string(), 2), ("b".to_string(), 1)]));
+        assert_eq!(p.standing(0, None), p.last());
     }
 
     #[test]

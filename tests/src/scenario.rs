@@ -351,11 +351,12 @@ impl Scenario {
     pub fn checkpoint(&mut self) -> Result<()> {
         enter(format!("checkpoint {}", self.generation + 1));
         self.healthy()?;
-        let before = self.progress().last();
+        let caught = self.generation.checked_sub(1).and_then(|k| self.bounds.get(k)).cloned();
+        let before = self.progress().standing(self.generation, caught.as_ref().map(|x| &x.before));
         let answer = self.ask(&["bc"])?;
         ensure!(answer.status.success(), "dmtcp_command bc: {}: {}", answer.status, text(&answer));
         self.healthy()?;
-        let after = self.progress().last();
+        let after = self.progress().standing(self.generation, caught.as_ref().map(|x| &x.after));
         ensure!(!self.image_files()?.is_empty(), "no ckpt_*.dmtcp in {} after the checkpoint", self.images.display());
         let script = self.images.join("dmtcp_restart_script.sh");
         ensure!(script.exists(), "no {} after the checkpoint", script.display());
