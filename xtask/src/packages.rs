@@ -89,6 +89,10 @@ pub const DISTRO: &[Need] = &[
     ("/usr/bin/ps", "procps"),
 ];
 
+/// What all tests need there, beyond that.
+pub const DISTRO_FULL: &[Need] =
+    &[("/usr/lib/R/bin/exec/R", "r-base-core"), ("/usr/bin/octave-cli", "octave"), ("/usr/bin/parallel", "parallel")];
+
 /// What a virtual machine with another kernel needs.
 pub const OTHER_KERNEL: &[Need] = &[
     ("/usr/bin/python3", "python3"),

@@ -55,8 +55,9 @@ pub fn test(choice: &Choice) -> Result<String> {
     match &choice.distro {
         Some(distro) => {
             let (arguments, forbidden) = (choice.arguments(), choice.forbidden());
-            let needs = packages::DISTRO;
-            distro::test(&distro::Run { distro, suites: SUITES, needs, arguments: &arguments, forbidden: &forbidden })?;
+            let needs = [packages::DISTRO, if choice.full { packages::DISTRO_FULL } else { &[] }].concat();
+            let (suites, needs) = (SUITES, &needs);
+            distro::test(&distro::Run { distro, suites, needs, arguments: &arguments, forbidden: &forbidden })?;
         }
         None => here(choice)?,
     }
