@@ -61,6 +61,7 @@ __attribute__((target("avx512f"))) static void avx512(void) {
   CHECK(memcmp(in, out, sizeof in) == 0 && mask_out == mask);
 }
 
+#if __GNUC__ >= 11
 /* Tiles of AMX: the kernel gives them on request, per process, and gives each thread room for them at first use. */
 __attribute__((target("amx-tile"))) static void amx(void) {
   static const struct {
@@ -85,6 +86,7 @@ static int has_amx(void) {
   enum { ARCH_REQ_XCOMP_PERM = 0x1023, TILE_DATA = 18 };
   return syscall(SYS_arch_prctl, ARCH_REQ_XCOMP_PERM, TILE_DATA) == 0;
 }
+#endif
 
 struct kind {
   const char *name;
@@ -111,7 +113,9 @@ int main(void) {
   int count = 2;
   if (__builtin_cpu_supports("avx")) kinds[count++] = (struct kind){"avx", avx};
   if (__builtin_cpu_supports("avx512f")) kinds[count++] = (struct kind){"avx512", avx512};
+#if __GNUC__ >= 11
   if (has_amx()) kinds[count++] = (struct kind){"amx", amx};
+#endif
   for (int i = 0; i < count; i++) OK(pthread_create(&threads[i], NULL, work, &kinds[i]));
   for (int i = 0; i < count; i++) OK(pthread_join(threads[i], NULL));
   return done();
