@@ -228,12 +228,8 @@ fn code_before(end: u64) -> [u8; LENGTH] {
     let page = (end - 1) & !(PAGE - 1);
     let before = page.saturating_sub(start) as usize;
     if before > 0 {
-        let local = libc::iovec { iov_base: code.as_mut_ptr().cast(), iov_len: before };
-        let remote = libc::iovec { iov_base: start as *mut _, iov_len: before };
-        let arguments = [sys::tid() as usize, (&raw const local) as usize, 1, (&raw const remote) as usize, 1, 0];
-        // SAFETY: the first `before` bytes of `code` are written, or none: then they stay zeros, which are no instruction
-        // that is known.
-        let _ = unsafe { sys::call(libc::SYS_process_vm_readv as i32, arguments) };
+        // What cannot be read stays zeros, which are no instruction that is known.
+        let _ = sys::copy_from(start, &mut code[..before]);
     }
     for (at, byte) in code.iter_mut().enumerate().skip(before) {
         // SAFETY: on the page of an instruction that the calling thread has executed; byte by byte, for nothing is aligned.

@@ -10,7 +10,7 @@ use std::sync::atomic::{AtomicI32, AtomicUsize, Ordering};
 
 /// Offset of the word from the thread pointer; 0: not known yet, [`NOWHERE`]: not to be found.
 static OFFSET: AtomicUsize = AtomicUsize::new(0);
-/// Bytes of a thread's control block.
+/// Bytes of a thread's control block; 0: libc does not tell.
 static SIZE: AtomicUsize = AtomicUsize::new(0);
 const NOWHERE: usize = usize::MAX;
 /// No control block is larger.
@@ -80,13 +80,18 @@ impl Copy {
     /// # Safety
     /// As for [`word`].
     pub unsafe fn of(thread: u64, id: i32) -> Option<Self> {
-        let (offset, size) = (locate(), SIZE.load(Ordering::Acquire));
+        let (offset, mut size) = (locate(), SIZE.load(Ordering::Acquire));
+        let mut copy = Self([0; LARGEST]);
+        if size == 0 {
+            // The block ends where a thread's stack does, or other memory follows, which nobody looks at in the copy.
+            size = sys::copy_from(thread, &mut copy.0).unwrap_or(0);
+        } else {
+            // SAFETY: the block is `size` bytes long, and there is room for the largest.
+            unsafe { std::ptr::copy_nonoverlapping(thread as *const u8, copy.0.as_mut_ptr(), size) };
+        }
         if offset == NOWHERE || offset + 4 > size {
             return None;
         }
-        let mut copy = Self([0; LARGEST]);
-        // SAFETY: the block is `size` bytes long, and there is room for the largest.
-        unsafe { std::ptr::copy_nonoverlapping(thread as *const u8, copy.0.as_mut_ptr(), size) };
         copy.0[offset..offset + 4].copy_from_slice(&id.to_ne_bytes());
         Some(copy)
     }
