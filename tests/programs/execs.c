@@ -59,7 +59,7 @@ int main(int argc, char **argv) {
   char path[600];
   snprintf(path, sizeof path, "%s", self);
   *strrchr(path, '/') = 0;
-  switch (n % 14) {
+  switch (n % 19) {
     case 0: execl(self, LIST);
     case 1: setenv("PATH", path, 1); execlp("execs", LIST);
     case 2: EXPECT("one"); execle(self, LIST, with_one);
@@ -74,7 +74,12 @@ int main(int argc, char **argv) {
     /* Past libc: the environment must be the program's own. */
     case 11: syscall(SYS_execve, self, next, environ);
     case 12: syscall(SYS_execveat, open(self, O_RDONLY | O_CLOEXEC), "", next, environ, 0x1000);
-    case 13: {
+    case 14: EXPECT("none"); syscall(SYS_execve, self, next, with_nothing);
+    case 15: EXPECT("none"); syscall(SYS_execveat, open(self, O_RDONLY | O_CLOEXEC), "", next, with_nothing, 0x1000);
+    case 16: EXPECT("none"); fexecve(open(self, O_RDONLY | O_CLOEXEC), next, with_nothing);
+    case 13:
+    case 17:
+    case 18: {
       /* A script, whose interpreter becomes this program. */
       const char *script = in_dir("again.sh");
       int fd = open(script, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC, 0755);
@@ -82,7 +87,11 @@ int main(int argc, char **argv) {
         static const char text[] = "#!/bin/sh\nexec \"$@\"\n";
         if (write(fd, text, sizeof text - 1) != sizeof text - 1 || close(fd)) _exit(95);
       }
-      execl(script, script, LIST);
+      if (n % 19 == 13) execl(script, script, LIST);
+      EXPECT("none");
+      char *of_script[] = {(char *)script, LIST};
+      if (n % 19 == 17) execve(script, of_script, with_nothing);
+      syscall(SYS_execve, script, of_script, with_nothing);
     }
   }
   FAIL("exec %ld: errno %d", n, errno);

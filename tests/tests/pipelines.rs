@@ -58,6 +58,10 @@ fn main() -> ExitCode {
         Case::new("perl_forks", script("/usr/bin/perl", "forks.pl", "perl")).streams(1),
         Case::new("traps", bash("traps.sh")).sampled_as(RunAs::Root),
         Case::new("dash_traps", script("/bin/dash", "traps.sh", "dash")).sampled_as(RunAs::User),
+        Case::new("background_jobs_with_traps", bash("background.sh")).streams(2).full_only(),
+        Case::new("dash_background_jobs_with_traps", script("/bin/dash", "background.sh", "dash"))
+            .streams(2)
+            .sampled_as(RunAs::User),
         Case::new("process_substitution", bash("substitution.sh")).sampled_as(RunAs::User),
         Case::new("find_runs_programs", bash("find.sh")).full_only(),
         Case::new("gnu_parallel", bash("parallel.sh").needs("/usr/bin/parallel", "parallel")).full_only(),
