@@ -5,7 +5,7 @@
 //!   commit    every image is on the disk (the workers' fsync, ours for those that have left)
 //!             MANIFEST in each directory: write, fsync, rename, fsync the directory; the deciding one last
 //!             ------------------------------------------------------ the generation counts from here on
-//!   flip      CKPTDIR/NAME -> the new image, restart script
+//!   flip      CKPTDIR/NAME -> the new image, restart script; names of processes that are no more go
 //!   remove    older generations of the same computation in the same directories, but for the complete ones to keep
 //! ```
 //! Before the line every failure fails the generation and leaves the older one as it was. Behind it nothing can fail
@@ -179,23 +179,27 @@ pub fn commit(
             path.display()
         ));
     }
+    // All that the user sees is of this generation before he is told of it.
+    directories.iter().flat_map(|directory| obsolete(directory, generation, 1)).for_each(|older| forget_names(&older));
     committed.obsolete = directories.iter().flat_map(|directory| obsolete(directory, generation, keep)).collect();
     Ok(committed)
 }
 
-/// Removes directories of generations that no longer count, and the public names that still name an image in one: those
-/// of processes that have ended since.
+/// Removes the public names that still name an image of an older generation: those of processes that have ended since, or
+/// that have executed another program.
+fn forget_names(older: &Path) {
+    for entry in std::fs::read_dir(older).into_iter().flatten().flatten() {
+        let Some(public) = older.ancestors().nth(2).map(|place| place.join(entry.file_name())) else { continue };
+        let identity = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok();
+        if identity(&public).is_some_and(|named| Some(named) == identity(&entry.path())) {
+            let _ = std::fs::remove_file(&public);
+        }
+    }
+}
+
+/// Removes directories of generations that no longer count.
 pub fn remove(obsolete: &[PathBuf]) {
     for directory in obsolete {
-        for entry in std::fs::read_dir(directory).into_iter().flatten().flatten() {
-            let Some(public) = directory.ancestors().nth(2).map(|place| place.join(entry.file_name())) else {
-                continue;
-            };
-            let identity = |path: &Path| std::fs::symlink_metadata(path).map(|m| (m.dev(), m.ino())).ok();
-            if identity(&public).is_some_and(|named| Some(named) == identity(&entry.path())) {
-                let _ = std::fs::remove_file(&public);
-            }
-        }
         // What cannot be removed now is found again by the next commit.
         let _ = std::fs::remove_dir_all(directory);
     }

@@ -9,7 +9,7 @@ use serde::{Serialize, de::DeserializeOwned};
 /// First bytes of every frame.
 pub const MAGIC: [u8; 4] = *b"DMTP";
 /// Version of the conversation; both ends must agree exactly.
-pub const VERSION: u16 = 4;
+pub const VERSION: u16 = 5;
 /// Bytes before the payload.
 pub const HEADER: usize = 12;
 /// Longest payload that anybody may send, in bytes.

@@ -228,6 +228,9 @@ pub enum FromCoordinator {
         processes: u32,
         /// Real pids of those on the receiver's host, ascending; the receiver's own among them.
         neighbours: Vec<i32>,
+        /// Of `Suspended`: real pids on the receiver's host of processes that have left a moment ago. Some may be executing a
+        /// program, without a parent in the computation that would look for them: the receiver does.
+        strays: Vec<i32>,
         /// Of `Written`: all are to end with the generation. Threads stay stopped until it is decided on, so that nothing
         /// happens behind the images.
         ends: bool,

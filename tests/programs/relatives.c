@@ -130,6 +130,50 @@ static void stopped(void) {
   has_none();
 }
 
+static volatile sig_atomic_t rung, rung_by;
+
+static void ring(int number, siginfo_t *info, void *context) {
+  (void)number, (void)context;
+  rung_by = info->si_pid;
+  rung++;
+}
+
+/* Whoever signals everybody reaches all of the computation but itself. It does so only once there is nobody else: in a pid
+   namespace, when there is a file `alone`. */
+static void everybody(void) {
+  enum { COUNT = 3 };
+  struct sigaction action = {.sa_sigaction = ring, .sa_flags = SA_SIGINFO | SA_RESTART};
+  CHECK(sigaction(SIGUSR1, &action, NULL) == 0);
+  int answers[2];
+  CHECK(pipe(answers) == 0);
+  pid_t children[COUNT], own = getpid();
+  for (int i = 0; i < COUNT; i++) {
+    if ((children[i] = fork()) != 0) continue;
+    if (i == 1) own_group();
+    if (i == 2) own_session();
+    for (int heard = 0; !stopping(); ) {
+      struct timespec moment = {0, 2000000};
+      nanosleep(&moment, NULL);
+      if (rung == heard) continue;
+      CHECK(rung == ++heard && rung_by == own && write(answers[1], "r", 1) == 1);
+    }
+    _exit(0);
+  }
+  for (long n = 1; !stopping(); n++) {
+    char byte;
+    if (access(in_dir("alone"), F_OK) == 0) {
+      CHECK(kill(-1, SIGUSR1) == 0);
+      for (int i = 0; i < COUNT; i++) CHECK(read(answers[0], &byte, 1) == 1);
+      CHECK(rung == 0);
+      note("rang");
+    }
+    step("main", n);
+    rest(5);
+  }
+  for (int i = 0; i < COUNT; i++) exits(children[i], 0);
+  has_none();
+}
+
 static int open_pidfd(pid_t pid) {
   int number = syscall(SYS_pidfd_open, pid, 0);
   CHECK(number >= 0 && fcntl(number, F_SETFD, FD_CLOEXEC) == 0);
@@ -200,7 +244,7 @@ int main(int count, char **kinds) {
   CHECK(count == 2);
   outer_session = getsid(0);
   const struct { const char *name; void (*run)(void); } all[] = {
-      {"subreaper", subreaper}, {"stopped", stopped}, {"waits", waits}};
+      {"subreaper", subreaper}, {"stopped", stopped}, {"waits", waits}, {"everybody", everybody}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(all[i].name, kinds[1]) == 0) {
       all[i].run();

@@ -5,11 +5,13 @@ use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
-use std::os::unix::fs::symlink;
+use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
 
 const STATUS: i32 = 7;
+/// A user who is not root.
+const NOBODY: u32 = 65534;
 
 fn family(kind: &str) -> Program {
     Program::c("families.c", &[]).args(&[kind])
@@ -164,7 +166,8 @@ fn a_daemon_alone(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
-/// A program that has no library at all, and a name for dmtcp_nocheckpoint, beside the program under test.
+/// A program that has no library at all, one with the rights of another user, and a name for dmtcp_nocheckpoint, beside the
+/// program under test.
 fn make_outsiders(s: &Scenario) -> Result<()> {
     let source = s.path("static.c");
     fs::write(
@@ -176,6 +179,10 @@ fn make_outsiders(s: &Scenario) -> Result<()> {
     let program = directory.join("static");
     let made = Command::new("gcc").args(["-nostdlib", "-static", "-o"]).arg(&program).arg(&source).status()?;
     ensure!(made.success(), "gcc: {made}");
+    let setuid = directory.join("setuid");
+    fs::copy("/bin/sleep", &setuid)?;
+    chown(&setuid, Some(if s.run_as() == RunAs::Root { NOBODY } else { 0 }), None)?;
+    fs::set_permissions(&setuid, fs::Permissions::from_mode(0o4755))?;
     symlink(s.tool("dmtcp_nocheckpoint").get_program(), directory.join("nocheckpoint"))?;
     Ok(())
 }
@@ -185,11 +192,13 @@ fn children_outside(s: &mut Scenario) -> Result<()> {
     make_outsiders(s)?;
     s.launch()?;
     s.see_steps(3)?;
-    for how in [Restart::images(), Restart::script()] {
+    // In a user namespace nobody gets the rights of another user.
+    let ids = if s.run_as() == RunAs::Root { "same" } else { "translate" };
+    for how in [Restart::images().ids(ids), Restart::script().ids(ids)] {
         let answer = s.ask(&["-bc"])?;
         let said = text(&answer);
         ensure!(answer.status.success(), "{}: {said}", answer.status);
-        for program in ["/static)", "/sleep)"] {
+        for program in ["static)", "sleep)", "setuid)"] {
             let named = said.lines().any(|line| line.contains(program) && line.contains("outside of control"));
             ensure!(named, "it does not warn of {program} outside of control: {said}");
         }
@@ -199,8 +208,8 @@ fn children_outside(s: &mut Scenario) -> Result<()> {
         let before = s.progress().find("killed").len();
         s.restart(&how)?;
         s.see_steps(3)?;
-        wait::until(10, "both children to have been killed", || {
-            Ok((s.progress().find("killed").len() == before + 2).then_some(()))
+        wait::until(10, "the children to have been killed", || {
+            Ok((s.progress().find("killed").len() == before + 3).then_some(()))
         })?;
     }
     s.finish(STATUS)
@@ -253,6 +262,24 @@ fn shells_after_a_restart(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// Processes that come back in a pid namespace have it for themselves: a signal to everybody reaches all of them.
+fn a_signal_to_everybody(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    for _ in 0..2 {
+        s.checkpoint()?;
+        s.kill()?;
+        s.restart(&Restart::images().options(&["--pid-namespace", "force"]))?;
+        s.see_steps(3)?;
+        fs::write(s.path("alone"), "")?;
+        let before = s.progress().find("rang").len();
+        wait::until(10, "signals to everybody", || Ok((s.progress().find("rang").len() > before + 3).then_some(())))?;
+        fs::remove_file(s.path("alone"))?;
+        s.see_steps(3)?;
+    }
+    s.finish(STATUS)
+}
+
 /// Births, programs and ends in every thread, at the moment of each of fifty checkpoints; every eighth is restarted.
 fn a_storm(s: &mut Scenario) -> Result<()> {
     s.launch()?;
@@ -268,6 +295,23 @@ fn a_storm(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// Who executes a program just when all are stopped is in the generation, though nobody of the computation is its parent.
+fn none_is_missing(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    for round in 1..=24 {
+        s.checkpoint()?;
+        let images = s.image_files()?;
+        ensure!(images.len() == 3, "checkpoint {round}: these are not the images of three processes: {images:?}");
+        if round % 8 == 0 {
+            s.kill()?;
+            s.restart(&Restart::images())?;
+            s.see_steps(3)?;
+        }
+    }
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let bash = || shell("/bin/bash", "bash");
     runner::main(vec![
@@ -279,6 +323,10 @@ fn main() -> ExitCode {
             .streams(2)
             .sampled_translated_as(RunAs::User),
         Case::new("orphan_in_a_living_session", family("adopted")).streams(2),
+        Case::flow("none_is_missing_who_executes_a_program", Program::c("replaced.c", &[]), none_is_missing)
+            .streams(3)
+            .sampled_as(RunAs::User)
+            .limit(300),
         Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
         Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
         Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
@@ -296,6 +344,10 @@ fn main() -> ExitCode {
         Case::new("files_of_a_parent_in_proc", Program::c("watching.c", &[])).sampled_translated_as(RunAs::User),
         Case::new("pidfds_of_relatives", Program::c("pidfds.c", &[])).streams(2),
         Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).sampled_as(RunAs::User),
+        Case::flow("a_signal_to_everybody", relatives("everybody"), a_signal_to_everybody)
+            .sampled_as(RunAs::User)
+            .not_translated("it is about processes in a pid namespace"),
+        Case::new("fifos_whose_openers_wait", Program::c("fifos.c", &[])).streams(4).sampled_as(RunAs::Root),
         Case::flow("children_outside", Program::c("outsiders.c", &[]), children_outside).sampled_as(RunAs::User),
         Case::flow("families_of_two_hosts", family("tree"), families_of_two_hosts)
             .streams(7)

@@ -83,6 +83,8 @@ pub(super) struct Generation {
     last_progress: Instant,
     /// How often processes have been counted.
     counts: u32,
+    /// Whether somebody who was asked to stop has left since processes were last counted.
+    is_stale: bool,
 }
 
 impl Generation {
@@ -179,6 +181,7 @@ impl Computation {
             last_news: now,
             last_progress: now,
             counts: 0,
+            is_stale: false,
         }));
         let clients: Vec<ClientId> = self.workers.keys().copied().collect();
         for client in clients {
@@ -314,6 +317,8 @@ impl Computation {
         match &member.part {
             Part::Asked => {
                 generation.members.remove(&client);
+                // It may be executing a program again, and nobody has been told to look for it.
+                generation.is_stale |= generation.phase == Phase::Counting;
             }
             Part::Suspended | Part::Counted | Part::Missing => {
                 let reason = format!("{} ended before its image was written", worker.describe());
@@ -355,7 +360,8 @@ impl Computation {
             return self.check_meetings(now);
         }
         let (number, phase) = (generation.number, generation.phase);
-        let is_incomplete = generation.members.values().any(|member| matches!(member.part, Part::Missing));
+        let lacks = generation.members.values().any(|member| matches!(member.part, Part::Missing));
+        let is_incomplete = lacks || generation.is_stale;
         let (barrier, next) = match phase {
             Phase::Counting if is_incomplete && generation.counts >= MOST_COUNTS => {
                 return self
@@ -379,18 +385,29 @@ impl Computation {
         generation.phase = next;
         if next == Phase::Counting {
             generation.counts += 1;
+            generation.is_stale = false;
             generation.members.values_mut().for_each(|member| member.part = Part::Suspended);
         }
         let processes = generation.members.len() as u32;
         let ends = next == Phase::Syncing && generation.request.kill;
         let clients: Vec<ClientId> = generation.members.keys().copied().collect();
         // They are asked for at the first barrier.
-        let neighbours = if next == Phase::Counting { self.neighbours() } else { BTreeMap::new() };
+        let is_counting = next == Phase::Counting;
+        let neighbours = if is_counting { self.neighbours() } else { BTreeMap::new() };
+        let mut strays = if is_counting { self.strays(now) } else { BTreeMap::new() };
+        let mut messages = Vec::new();
         for client in clients {
-            if let Some(worker) = self.workers.get(&client) {
-                let neighbours = neighbours.get(&worker.join.host).cloned().unwrap_or_default();
-                self.send(client, FromCoordinator::Passed { generation: number, barrier, processes, neighbours, ends });
+            if let Some(Worker { join, .. }) = self.workers.get(&client) {
+                let neighbours = neighbours.get(&join.host).cloned().unwrap_or_default();
+                // One of each host looks for them.
+                let strays = strays.remove(join.host.as_str()).unwrap_or_default();
+                let message =
+                    FromCoordinator::Passed { generation: number, barrier, processes, neighbours, strays, ends };
+                messages.push((client, message));
             }
+        }
+        for (client, message) in messages {
+            self.send(client, message);
         }
         if next == Phase::Syncing {
             self.welcome_held(now);

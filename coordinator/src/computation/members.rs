@@ -2,6 +2,7 @@
 
 use super::{Activity, ClientId, Computation, Worker};
 use dmtcp_protocol::message::{ComputationId, FromCoordinator, Join, Outcome};
+use std::collections::BTreeMap;
 use std::time::{Duration, Instant};
 
 /// How long it is remembered who left.
@@ -93,6 +94,19 @@ impl Computation {
                 && departed.host == join.host
                 && (departed.process == join.process || departed.virtual_pid == join.virtual_pid)
         })
+    }
+
+    /// Real pids of those that have just left, by host: each may be executing a program.
+    pub(super) fn strays(&self, now: Instant) -> BTreeMap<&str, Vec<i32>> {
+        let mut strays: BTreeMap<&str, Vec<i32>> = BTreeMap::new();
+        for departed in self.departed.iter().filter(|departed| now.duration_since(departed.at) < DEPARTED) {
+            strays.entry(&departed.host).or_default().push(departed.real_pid);
+        }
+        for pids in strays.values_mut() {
+            pids.sort_unstable();
+            pids.dedup();
+        }
+        strays
     }
 
     /// Until when it is waited for the only process, which may have left in order to execute a program.

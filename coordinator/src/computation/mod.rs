@@ -40,7 +40,7 @@ use std::time::{Duration, Instant, SystemTime};
 /// How long an exit on the last process waits for another: a process that execs leaves and comes back.
 const LINGER: Duration = Duration::from_secs(1);
 /// How many of those who left are remembered.
-const DEPARTED_MOST: usize = 256;
+const DEPARTED_MOST: usize = 2048;
 
 /// One connection, as the server numbers them.
 #[derive(Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, Debug)]
@@ -114,6 +114,7 @@ struct Departed {
     at: Instant,
     process: u128,
     virtual_pid: i32,
+    real_pid: i32,
     host: String,
 }
 
@@ -246,6 +247,7 @@ impl Computation {
             at: now,
             process: worker.join.process,
             virtual_pid: worker.join.virtual_pid,
+            real_pid: worker.join.real_pid,
             host: worker.join.host.clone(),
         });
         if self.departed.len() > DEPARTED_MOST {

@@ -207,12 +207,12 @@ impl Computation {
         }
         let processes = restart.expected;
         restart.stopwatch.end_phase(if next == Part::Resumed { "resume" } else { "rejoin" }, now);
-        let neighbours = Vec::new();
         self.send_to_workers(&FromCoordinator::Passed {
             generation: number,
             barrier,
             processes,
-            neighbours,
+            neighbours: Vec::new(),
+            strays: Vec::new(),
             ends: false,
         });
         if next == Part::Resumed {

@@ -8,6 +8,10 @@
 //! its children have joined (the same with programs that are spawned, by vfork, posix_spawn, system, popen: they join from
 //! their constructor), and a process that ends waits for the children that it leaves behind, since after that nobody would
 //! know of them. So a daemon cannot get away; one whose parent is killed just then can.
+//!
+//! An exec ends the checkpoint thread, and the new program joins anew. Who executes one just while all others stop is looked
+//! for by its parent; who has no parent in the computation (the process that was launched, an orphan), by a process that
+//! the coordinator tells of those that have left a moment ago, the strays.
 
 use super::{MEMBER, start_checkpoint_thread};
 use crate::threads::stop;
@@ -25,6 +29,8 @@ pub const MEMBER_NAME: &[u8; 16] = b"dmtcp\0\0\0\0\0\0\0\0\0\0\0";
 const JOIN_LIMIT: u64 = 10_000_000_000;
 /// How long it may be unclear whether our library will be loaded into a program, before that counts as outside.
 const LOAD_LIMIT: u64 = 300_000_000;
+/// The same for one that has just left, which costs the checkpoints of a few seconds at most.
+const STRAY_LIMIT: u64 = 3_000_000_000;
 const LOOK_AGAIN: u64 = 500_000;
 /// How long a process that is about to end may take, before it counts as one that is executing a program.
 const END_LIMIT: u64 = 50_000_000;
@@ -150,12 +156,23 @@ fn state_letter(pid: i32) -> Option<u8> {
     state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied())
 }
 
+/// Whether a task is about to be gone.
+fn is_ending(pid: i32, tid: i32) -> bool {
+    /// Behind the name, which may hold anything, in proc(5)'s `stat`: the state comes first.
+    const FLAGS: usize = 6;
+    const PF_EXITING: u64 = 4;
+    let stat = proc_files::read_file(&format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat).into_owned();
+    let flags = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(FLAGS));
+    flags.and_then(|word| word.parse::<u64>().ok()).is_none_or(|flags| flags & PF_EXITING != 0)
+}
+
 /// A child that is no member, for good.
 pub struct Outsider {
     /// The process.
     pub pid: i32,
-    /// What the user should know.
-    pub sentence: String,
+    /// What the user should know; nothing of one that has nothing to do with us.
+    pub sentence: Option<String>,
 }
 
 fn standing(pid: i32) -> Standing {
@@ -171,7 +188,8 @@ fn standing(pid: i32) -> Standing {
     let name = MEMBER_NAME.split(|&b| b == 0).next().unwrap_or_default();
     for tid in tasks {
         let comm = proc_files::read_file(&format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
-        if comm.trim_ascii_end() == name {
+        // An exec ends it, and it can be seen for a while.
+        if comm.trim_ascii_end() == name && !is_ending(pid, tid) {
             return Standing::Settled;
         }
     }
@@ -183,19 +201,24 @@ fn standing(pid: i32) -> Standing {
 fn prospect(pid: i32) -> Standing {
     let read = |file: &str| proc_files::read_file(&format!("/proc/{pid}/{file}")).unwrap_or_default();
     let environment = read("environ");
-    let preloads = |entry: &[u8]| {
-        entry.strip_prefix(b"LD_PRELOAD=").is_some_and(|list| list.windows(LIBRARY.len()).any(|w| w == LIBRARY))
-    };
     match environment.is_empty() {
         true if has_memory(pid) => Standing::Unclear,
         // It is ending, and can be waited for in a moment.
         true => Standing::Underway,
-        false if !environment.split(|&b| b == 0).any(preloads) => Standing::Outside,
+        false if !is_ours(&environment) => Standing::Outside,
         // The dynamic loader is there as soon as the program is.
         false if is_secure(&read("auxv")) => Standing::Outside,
         false if read("maps").windows(LOADER.len()).any(|w| w == LOADER) => Standing::Underway,
         false => Standing::Unclear,
     }
+}
+
+/// Whether this is the environment of a program that our library was to be loaded into.
+fn is_ours(environment: &[u8]) -> bool {
+    let preloads = |entry: &[u8]| {
+        entry.strip_prefix(b"LD_PRELOAD=").is_some_and(|list| list.windows(LIBRARY.len()).any(|w| w == LIBRARY))
+    };
+    environment.split(|&b| b == 0).any(preloads)
 }
 
 /// Whether the kernel has told a program that it runs with other rights than whoever started it.
@@ -204,24 +227,34 @@ fn is_secure(vector: &[u8]) -> bool {
     vector.chunks_exact(16).any(|entry| word(&entry[..8]) == libc::AT_SECURE && word(&entry[8..]) != 0)
 }
 
-/// Waits until every child has joined or is known to stay outside; says who does. Called when all threads are stopped, so
-/// that no child can come meanwhile.
-pub fn await_children() -> Vec<Outsider> {
+/// Waits until every child, and every stray, has joined, has ended or is known to stay outside; says who does. Called when
+/// all threads are stopped, so that no child can come meanwhile.
+pub fn await_children(strays: &[i32]) -> Vec<Outsider> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let mut waiting = children();
+    let own = children();
+    let strangers = strays.iter().filter(|pid| !own.contains(pid));
+    let mut waiting: Vec<i32> = own.iter().chain(strangers).copied().collect();
     let mut outside = Vec::new();
     loop {
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
         waiting.retain(|&pid| match standing(pid) {
             Standing::Settled => false,
             Standing::Underway if passed < JOIN_LIMIT => true,
-            Standing::Unclear if passed < LOAD_LIMIT => true,
+            Standing::Unclear if passed < if own.contains(&pid) { LOAD_LIMIT } else { STRAY_LIMIT } => true,
             _ => {
-                let exe = proc_files::read_link(&format!("/proc/{pid}/exe")).unwrap_or_default();
-                let sentence = format!(
-                    "child process {pid} ({}) runs outside of control (static, setuid, or by dmtcp_nocheckpoint): it will not be restarted",
-                    String::from_utf8_lossy(&exe)
-                );
+                // Of a program with other rights its name is all that may be read.
+                let name = || proc_files::read_file(&format!("/proc/{pid}/comm")).unwrap_or_default();
+                let exe = proc_files::read_link(&format!("/proc/{pid}/exe")).unwrap_or_else(|_| name());
+                let is_child = own.contains(&pid);
+                let environment = proc_files::read_file(&format!("/proc/{pid}/environ")).unwrap_or_default();
+                // A stray's id may be a stranger's by now.
+                let sentence = (is_child || is_ours(&environment)).then(|| {
+                    format!(
+                        "{} {pid} ({}) runs outside of control (static, setuid, or by dmtcp_nocheckpoint): it will not be restarted",
+                        if is_child { "child process" } else { "process" },
+                        String::from_utf8_lossy(exe.trim_ascii_end())
+                    )
+                });
                 outside.push(Outsider { pid, sentence });
                 false
             }
@@ -258,13 +291,18 @@ pub fn running_children() -> Vec<i32> {
     children().into_iter().filter(|pid| has_memory(*pid)).collect()
 }
 
-/// Whether a child is missing from a generation, now that every process of it has stopped: it was in the middle of an exec,
-/// was not stopped, and its new program runs while others are looked at; perhaps it has ended by now. `running` are the
-/// children that could still do something before all had stopped. Others that are about to end are given the time to.
-pub fn misses_a_child(members: &[i32], outside: &[Outsider], running: &[i32]) -> bool {
+/// Whether a child or a stray is missing from a generation, now that every process of it has stopped: it was in the middle of
+/// an exec, was not stopped, and its new program runs while others are looked at; perhaps it has ended by now. `running`
+/// are the children that could still do something before all had stopped. Others that are about to end are given the
+/// time to.
+pub fn misses_somebody(members: &[i32], outside: &[Outsider], running: &[i32], strays: &[i32]) -> bool {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let is_stranger = |pid: &i32| !members.contains(pid) && outside.iter().all(|o| o.pid != *pid);
     if running.iter().any(is_stranger) {
+        return true;
+    }
+    let may_join = |pid: &i32| matches!(standing(*pid), Standing::Underway | Standing::Unclear);
+    if strays.iter().filter(|pid| is_stranger(pid)).any(may_join) {
         return true;
     }
     children().into_iter().filter(is_stranger).any(|pid| {

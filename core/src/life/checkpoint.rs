@@ -82,7 +82,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         }
     };
     threads::take_signals();
-    let outside = outside.into_iter().map(|o| o.sentence).collect();
+    let outside = outside.into_iter().filter_map(|o| o.sentence).collect();
     let written = describe_and_write(worker, generation, stopped - start, outside);
     if let Ok(Step::Restarted) = written {
         return Outcome::Restarted;
@@ -171,16 +171,16 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
 /// Waits until all have stopped and each has found its children among those who have; returns those that are no members.
 /// Whoever was in the middle of an exec joins meanwhile, and is stopped: the others stay stopped, so it comes to an end.
 fn find_children(worker: &mut Worker, generation: u64) -> Result<Vec<birth::Outsider>, String> {
-    let mut outside = birth::await_children();
+    let mut outside = birth::await_children(&[]);
     let mut running = birth::running_children();
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Suspended });
     loop {
         if worker.pass_one_of(generation, &[Barrier::Suspended, Barrier::Counted], BARRIER_LIMIT)? == Barrier::Counted {
             return Ok(outside);
         }
-        if birth::misses_a_child(host::description::neighbours(), &outside, &running) {
-            log::note(&format!("generation {generation}: a child is executing a program, and is waited for"));
-            outside = birth::await_children();
+        if birth::misses_somebody(host::description::neighbours(), &outside, &running, &worker.strays) {
+            log::note(&format!("generation {generation}: a process is executing a program, and is waited for"));
+            outside = birth::await_children(&worker.strays);
             running = birth::running_children();
             worker.send(&FromClient::Again { generation });
         } else {

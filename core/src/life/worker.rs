@@ -62,6 +62,8 @@ pub struct Worker {
     pub continued: bool,
     /// The process is to end with the generation under way.
     pub ends: bool,
+    /// Processes of this host that had just left when all had stopped, for us to look for: they may be executing a program.
+    pub strays: Vec<i32>,
 }
 
 /// Why a process has not joined.
@@ -154,6 +156,7 @@ impl Worker {
             slot,
             continued: false,
             ends: false,
+            strays: Vec::new(),
         };
         // A restart brings a coordinator, whatever the launch had said.
         if config.alone && !restore::is_restarted() {
@@ -278,13 +281,14 @@ impl Worker {
         }
         loop {
             match self.receive(limit) {
-                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours, ends })
+                Ok(FromCoordinator::Passed { generation: g, barrier: b, processes, neighbours, strays, ends })
                     if g == generation && barriers.contains(&b) =>
                 {
                     self.peers = processes;
                     self.ends = ends;
                     if b == Barrier::Suspended {
                         host::description::set_neighbours(neighbours);
+                        self.strays = strays;
                     }
                     return Ok(b);
                 }
