@@ -298,8 +298,8 @@ impl Scenario {
         self.program.prepare(&self.root.join("bin"))
     }
 
-    /// Whether something already went wrong: a complaint of the program, or its end.
-    fn healthy(&mut self) -> Result<()> {
+    /// Fail if something already went wrong: a complaint of the program, or its end.
+    pub fn healthy(&mut self) -> Result<()> {
         self.progress().complaint()?;
         if let Some(front) = self.front.as_mut()
             && let Some(status) = front.try_wait()?

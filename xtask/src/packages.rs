@@ -27,6 +27,8 @@ pub const SAMPLE: &[Need] = &[
     ("/bin/dash", "dash"),
     ("/usr/bin/javac", "default-jdk-headless"),
     ("/usr/bin/sqlite3", "sqlite3"),
+    ("/usr/bin/mawk", "mawk"),
+    ("/usr/bin/xz", "xz-utils"),
     ("/usr/include/sqlite3.h", "libsqlite3-dev"),
     ("/usr/bin/guile", "guile-3.0"),
     ("/usr/bin/sbcl", "sbcl"),
@@ -63,6 +65,18 @@ pub const FULL: &[Need] = &[
     ("/usr/lib/llvm-14/lib/clang/14.0.6/lib/linux/libclang_rt.asan-x86_64.a", "libclang-rt-14-dev"),
     ("/usr/lib/x86_64-linux-gnu/libmimalloc.so.2", "libmimalloc2.0"),
     ("/usr/bin/valgrind", "valgrind"),
+    ("/usr/bin/zstd", "zstd"),
+    ("/usr/bin/pigz", "pigz"),
+    ("/usr/bin/openssl", "openssl"),
+    ("/usr/bin/git", "git"),
+    ("/usr/bin/ffmpeg", "ffmpeg"),
+    ("/usr/bin/gnuplot", "gnuplot-nox"),
+    ("/usr/bin/bc", "bc"),
+    ("/usr/bin/swipl", "swi-prolog-core-packages"),
+    ("/usr/bin/clisp", "clisp"),
+    ("/usr/bin/chezscheme", "chezscheme"),
+    ("/usr/bin/luajit", "luajit"),
+    ("/usr/bin/stress-ng", "stress-ng"),
 ];
 
 /// What another release of Debian in a directory needs of this machine.

@@ -1,6 +1,7 @@
 //! The common flow of a case, and its end.
 
-use super::{PATIENCE, Scenario, enter, stage};
+use super::{PATIENCE, Scenario, enter, stage, text};
+use crate::progress::Bounds;
 use crate::restart::Restart;
 use crate::wait;
 use anyhow::{Context, Result, ensure};
@@ -28,6 +29,20 @@ impl Scenario {
         Ok(())
     }
 
+    /// A checkpoint with which everything ends, the coordinator too.
+    pub fn checkpoint_and_end(&mut self) -> Result<()> {
+        enter(format!("checkpoint {} and end", self.generation + 1));
+        self.healthy()?;
+        let before = self.progress().last();
+        let answer = self.ask(&["kc"])?;
+        ensure!(answer.status.success(), "dmtcp_command kc: {}: {}", answer.status, text(&answer));
+        self.wait_end()?;
+        let after = self.progress().last();
+        self.bounds.truncate(self.generation);
+        self.bounds.push(Bounds { before, after });
+        self.kill()
+    }
+
     /// Go back to the first checkpoint, whose images are in `images`, so that it can be restarted once more. `log` is
     /// what the program had written when it was killed.
     pub fn rewind(&mut self, images: &Path, log: &[u8]) -> Result<()> {
@@ -42,8 +57,13 @@ impl Scenario {
 
     /// Wait for the first process to end.
     pub fn wait_end(&mut self) -> Result<ExitStatus> {
+        self.wait_end_within(PATIENCE)
+    }
+
+    /// Wait that many seconds for the first process to end.
+    pub fn wait_end_within(&mut self, seconds: u64) -> Result<ExitStatus> {
         let mut front = self.front.take().context("nothing runs")?;
-        let ended = wait::until(PATIENCE, &format!("the program to end ({})", stage()), || {
+        let ended = wait::until(seconds, &format!("the program to end ({})", stage()), || {
             self.progress().complaint()?;
             Ok(front.try_wait()?)
         });
