@@ -133,7 +133,7 @@ fn filters() -> Vec<Case> {
         on_words(
             "pigz_with_three_threads",
             ("/usr/bin/pigz", "pigz"),
-            "pigz -f -n -m -p3 -k words && pigz -dc words.gz | cmp - words",
+            "pigz -9 -f -n -m -p3 -k words && pigz -dc words.gz | cmp - words",
             End::Killed,
         ),
         on_words(
@@ -175,7 +175,7 @@ fn makers() -> Vec<Case> {
     let git = "export GIT_AUTHOR_NAME=a GIT_AUTHOR_EMAIL=a@b GIT_COMMITTER_NAME=c GIT_COMMITTER_EMAIL=c@d \
                GIT_AUTHOR_DATE='1700000000 +0000' GIT_COMMITTER_DATE='1700000000 +0000'";
     let sqlite = r#"{ echo 'create table t (a integer primary key, b text, c real); create index i on t (b);'
-          for k in $(seq 60); do
+          for k in $(seq 240); do
             echo 'begin;'
             for j in $(seq 60); do echo "insert into t (b, c) values ('x$((k * j % 97))', $j.5);"; done
             echo "commit; update t set c = c + 1 where b = 'x$k'; select count(*), sum(c) from t;"
@@ -208,8 +208,7 @@ fn makers() -> Vec<Case> {
             End::WithTheCheckpoint,
         ),
         // Its journal is a file that comes and goes.
-        work("sqlite_shell", &[("/usr/bin/sqlite3", "sqlite3")], &[sqlite], End::WithTheCheckpoint)
-            .sampled_as(RunAs::Root),
+        work("sqlite_shell", &[("/usr/bin/sqlite3", "sqlite3")], &[sqlite], End::WithTheCheckpoint),
         work(
             "ffmpeg_encodes_a_video",
             &[("/usr/bin/ffmpeg", "ffmpeg")],
