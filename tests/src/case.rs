@@ -20,8 +20,8 @@ pub struct Case {
     pub(crate) sample: Vec<RunAs>,
     /// Who runs it with translated ids in the sample; with `--include-ignored` all do.
     pub(crate) sample_translated: Vec<RunAs>,
-    /// Why nobody does.
-    pub(crate) not_translated: Option<&'static str>,
+    /// Who does not, and why.
+    pub(crate) not_translated: Vec<(RunAs, &'static str)>,
     pub(crate) limit: u64,
     pub(crate) needs: Vec<Need>,
     status: i32,
@@ -40,7 +40,7 @@ impl Case {
             users: RunAs::ALL.to_vec(),
             sample: RunAs::ALL.to_vec(),
             sample_translated: Vec::new(),
-            not_translated: None,
+            not_translated: Vec::new(),
             limit: 120,
             needs: Vec::new(),
             status: 7,
@@ -108,8 +108,13 @@ impl Case {
     }
 
     /// What it shows cannot hold, or means nothing, with translated ids, for this reason.
-    pub fn not_translated(mut self, reason: &'static str) -> Case {
-        self.not_translated = Some(reason);
+    pub fn not_translated(self, reason: &'static str) -> Case {
+        RunAs::ALL.into_iter().fold(self, |case, user| case.not_translated_as(user, reason))
+    }
+
+    /// As [`Case::not_translated`], for this user.
+    pub fn not_translated_as(mut self, user: RunAs, reason: &'static str) -> Case {
+        self.not_translated.push((user, reason));
         self
     }
 

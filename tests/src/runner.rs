@@ -63,7 +63,11 @@ impl Variant<'_> {
 
     /// Why it cannot be run.
     fn obstacle(&self) -> Option<String> {
-        let general = self.user.obstacle().or(self.case.not_translated.filter(|_| self.translates));
+        let not_translated = || {
+            let who = self.case.not_translated.iter().find(|(user, _)| *user == self.user);
+            who.filter(|_| self.translates).map(|(_, reason)| *reason)
+        };
+        let general = self.user.obstacle().or_else(not_translated);
         general.map(str::to_owned).or_else(|| self.case.needs.iter().find_map(|need| need.obstacle()))
     }
 }
