@@ -100,6 +100,7 @@ hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
 hook!(Restart, mutexes::move_ids);
 hook!(Restart, timers::move_id);
+hook!(Restart, threads::cancel_again);
 
 fn describe(core: Core) {
     let mut ids = match look(|ended| outside::look(core, ended)) {

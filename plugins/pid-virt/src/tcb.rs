@@ -52,14 +52,19 @@ fn search() -> Option<usize> {
     (64..SEARCHED).step_by(4).find(|offset| unsafe { *((base + *offset as u64) as *const i32) } == tid)
 }
 
+/// Where the word of a thread is, if it has not ended.
+pub fn word_address(thread: u64) -> Option<u64> {
+    let offset = locate();
+    (offset != NOWHERE && thread != 0).then(|| thread + offset as u64)
+}
+
 /// The word of a thread.
 ///
 /// # Safety
 /// `thread` must be a handle that libc still accepts.
 pub unsafe fn word(thread: u64) -> Option<&'static AtomicI32> {
-    let offset = locate();
     // SAFETY: the control block holds the word there; libc and the kernel change it as a whole.
-    (offset != NOWHERE && thread != 0).then(|| unsafe { &*((thread + offset as u64) as *const AtomicI32) })
+    word_address(thread).map(|address| unsafe { &*(address as *const AtomicI32) })
 }
 
 /// Sets the calling thread's word.

@@ -7,10 +7,11 @@
 use crate::table;
 use crate::tcb::{self, Copy};
 use crate::translate::task;
+use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::{proc_files, sys};
 use libc::{c_char, c_int, c_void, clockid_t, cpu_set_t, pthread_attr_t, pthread_t, sched_param, sigval};
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicU64, AtomicUsize, Ordering};
 
 /// CPUCLOCK_SCHED, of a thread.
 const THREAD_CLOCK: i32 = 6;
@@ -66,6 +67,44 @@ fn with_copy(thread: pthread_t, function: impl Fn(pthread_t) -> c_int) -> c_int 
         None => function(thread),
     };
     by_real(thread, copied, || function(thread))
+}
+
+/// A thread that was cancelled last, and the id in its control block.
+struct Cancelled {
+    thread: AtomicU64,
+    id: AtomicI32,
+}
+
+const CANCELLED_ROOM: usize = 64;
+static CANCELLED: [Cancelled; CANCELLED_ROOM] =
+    [const { Cancelled { thread: AtomicU64::new(0), id: AtomicI32::new(0) } }; CANCELLED_ROOM];
+static NEXT_CANCELLED: AtomicUsize = AtomicUsize::new(0);
+
+fn note_cancelled(thread: pthread_t) {
+    // SAFETY: as in `look`.
+    let Some(word) = (unsafe { tcb::word(thread) }) else { return };
+    let place = &CANCELLED[NEXT_CANCELLED.fetch_add(1, Ordering::AcqRel) % CANCELLED_ROOM];
+    place.thread.store(0, Ordering::Release);
+    place.id.store(word.load(Ordering::Acquire), Ordering::Release);
+    place.thread.store(thread, Ordering::Release);
+}
+
+/// The hook for RESTART. The handler by which libc cancels may just have been about to begin: it finds that its signal is from
+/// the process's real id of before, and does nothing. Threads that were cancelled, and live, are sent another one.
+pub fn cancel_again(core: Core) {
+    let tasks = core.tasks();
+    for Cancelled { thread, id } in &CANCELLED {
+        let (handle, id) = (thread.swap(0, Ordering::AcqRel), id.load(Ordering::Acquire));
+        let Some([_, real]) = tasks.iter().find(|[of, _]| *of == id && handle != 0) else { continue };
+        let mut word = [0; 4];
+        // The control block of one that has ended may be another's, or gone.
+        if tcb::word_address(handle).is_some_and(|address| sys::copy_from(address, &mut word) == Ok(4))
+            && i32::from_ne_bytes(word) == id
+        {
+            thread.store(handle, Ordering::Release);
+            wake_cancelled(*real);
+        }
+    }
 }
 
 /// Wakes a thread that libc has marked as cancelled: a call that it waits in ends then.
@@ -171,6 +210,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// What has not been cancelled yet learns of it in the call that it is in, after a restart in the middle, too.
     fn pthread_cancel(thread: pthread_t) -> c_int {
+        note_cancelled(thread);
         let mut restarts = table::restarts();
         let found = look(thread).filter(|(_, id, real)| id != real);
         let result = found.map_or_else(|| next(thread), |found| cancel(thread, found, &|| next(thread)));
