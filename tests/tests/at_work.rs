@@ -212,7 +212,7 @@ fn makers() -> Vec<Case> {
         work(
             "ffmpeg_encodes_a_video",
             &[("/usr/bin/ffmpeg", "ffmpeg")],
-            &["ffmpeg -nostdin -loglevel error -f lavfi -i testsrc2=size=320x240:rate=25:duration=150 -threads 2 \
+            &["ffmpeg -nostdin -loglevel error -f lavfi -i testsrc2=size=320x240:rate=25:duration=600 -threads 2 \
                -c:v mpeg4 -bitexact video.avi"],
             End::Killed,
         ),
