@@ -96,7 +96,7 @@ int main(int argc, char **argv) {
     check_map("[heap]", more);
     check_map("[stack]", &n);
     check_map(exe, (void *)(uintptr_t)main);
-    check_map("libc.so", (void *)(uintptr_t)qsort);
+    check_map("/libc", (void *)(uintptr_t)qsort);
     CHECK(deep((int)(n % 500) + 500) == (int)(n % 500) + 500);
     CHECK(strcmp(small, "on the heap") == 0);
     step("main", n);

@@ -24,6 +24,17 @@ fn libraries(s: &Scenario) -> Result<Vec<PathBuf>> {
     Ok(found)
 }
 
+/// What is exported and is no stub. dlsym leads to the stubs of libraries that come late; the run time of AddressSanitizer
+/// asks for its options before anything of ours runs.
+const OURS: [&str; 6] = [
+    "dmtcp_core_wire",
+    "dmtcp_plugin_v1",
+    "dmtcp_plugin_events_v1",
+    "dmtcp_restart_pause",
+    "dlsym",
+    "__asan_default_options",
+];
+
 /// The first instructions of the stub that `wrappers!` makes: the chain's head into r11, and a look whether there is one.
 fn is_stub(code: &[u8]) -> bool {
     code.starts_with(&[0x4c, 0x8b, 0x1d]) && code.get(7..10) == Some(&[0x4d, 0x85, 0xdb])
@@ -36,10 +47,7 @@ fn exports_are_stubs_and_the_interface(s: &mut Scenario) -> Result<()> {
         let file = object::File::parse(&*bytes)?;
         for symbol in file.dynamic_symbols().filter(|x| x.is_definition()) {
             let name = symbol.name()?;
-            // dlsym leads to the stubs of libraries that come late.
-            let ours = ["dmtcp_core_wire", "dmtcp_plugin_v1", "dmtcp_plugin_events_v1", "dmtcp_restart_pause", "dlsym"]
-                .contains(&name)
-                || name.starts_with("_1as_0");
+            let ours = OURS.contains(&name) || name.starts_with("_1as_0");
             let interface = ours || header.contains(&format!("{name}("));
             let section = file.section_by_index(symbol.section_index().context("a symbol of no section")?)?;
             let code = section.data_range(symbol.address(), 16)?.unwrap_or_default();

@@ -24,7 +24,13 @@ const SUITES: &[&str] = &["resources", "single_process", "families", "timers", "
 pub fn run() -> Result<String> {
     check_symbols(&built()?.path(BUILT).join("release"))?;
     let arguments = ["--test-threads".to_owned(), AT_A_TIME.to_string()];
-    distro::test(&Run { distro: SUITE, suites: SUITES, needs: &[], arguments: &arguments, forbidden: "" })?;
+    distro::test(&Run {
+        distro: SUITE,
+        suites: SUITES,
+        needs: &[("/usr/bin/ps", "procps")],
+        arguments: &arguments,
+        forbidden: "",
+    })?;
     Ok(format!("The oldest libc will do: symbol versions up to {}.{}, and the tests in {SUITE}.", FLOOR.0, FLOOR.1))
 }
 
