@@ -15,6 +15,7 @@ use std::fs;
 const TOO_OLD: &[(&str, &str, &str)] = &[
     ("bullseye", "cxx_synchronisation", "its g++ has no <barrier>"),
     ("bullseye", "threads_detached_small_cancelled_and_raw", "its pthread_cancel knows no translated ids"),
+    ("bullseye", "cancelled_in_every_call_that_waits", "its pthread_cancel knows no translated ids"),
     (
         "bullseye",
         "waits_end_although_checkpoints_never_do",

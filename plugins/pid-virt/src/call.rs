@@ -3,7 +3,7 @@
 use crate::children::{child, wait_by_id, wait4};
 use crate::listing::raw_listing;
 use crate::table;
-use crate::translate::{answer, made, shown, target, task};
+use crate::translate::{answer, made, own, shown, target, task};
 use crate::watching::{capget, capset, ptrace};
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
@@ -80,7 +80,7 @@ fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: Shape) 
     };
     match shape {
         Shape::None | Shape::Birth | Shape::Wait | Shape::WaitId => make(args),
-        Shape::Own => c_long::from(made(table, make(args) as i32)),
+        Shape::Own => c_long::from(own(|| make(args) as i32)),
         Shape::Shows => c_long::from(shown(table, make(args) as i32)),
         Shape::Takes | Shape::Both => {
             let Some(real) = id(args[0]) else { return none() };

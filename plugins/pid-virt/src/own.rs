@@ -1,8 +1,7 @@
 //! Who a process is, and the calls that name processes, groups and sessions: signals, groups, terminals.
 
 use crate::table;
-use crate::translate::{fail, made, real, settled, showing, shown, target, task, with_task};
-use dmtcp_plugin_api::sys;
+use crate::translate::{fail, own, real, settled, showing, shown, target, task, with_task};
 use libc::{c_int, c_ulong, c_void, pid_t, sigval};
 
 /// What `getppid` says when the parent is a stranger whose id is somebody else's: as if nobody were left.
@@ -10,19 +9,9 @@ const INIT: pid_t = 1;
 
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The virtual id.
-    fn getpid() -> pid_t {
-        match table::current() {
-            None => next(),
-            Some(table) => made(table, sys::pid()),
-        }
-    }
+    fn getpid() -> pid_t { own(next) }
     /// The virtual id.
-    fn gettid() -> pid_t {
-        match table::current() {
-            None => next(),
-            Some(table) => made(table, sys::tid()),
-        }
-    }
+    fn gettid() -> pid_t { own(next) }
     /// The virtual id of the parent.
     fn getppid() -> pid_t {
         let parent = next();

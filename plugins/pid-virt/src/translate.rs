@@ -57,6 +57,20 @@ pub fn made(table: Table, real: i32) -> i32 {
     if real <= 0 { real } else { table.ensure(real) }
 }
 
+/// A task's own id, by a call that may be made twice: again, if a restart fell between the kernel's answer, which then was the
+/// id of before, and its translation.
+#[inline(always)]
+pub fn own(call: impl Fn() -> i32) -> i32 {
+    loop {
+        let restarts = table::restarts();
+        let real = call();
+        let id = table::current().map_or(real, |table| made(table, real));
+        if table::restarts() == restarts {
+            return id;
+        }
+    }
+}
+
 /// Calls again, from the look at the id on, when the call has found nobody and a restart fell between the two.
 #[inline(always)]
 pub fn settled<R: From<i32> + PartialEq>(nobody: c_int, call: impl Fn() -> R) -> R {
