@@ -1,7 +1,6 @@
 /* A thread in each call that a signal interrupts, with a time limit that passes: it must pass neither early nor much too
    late, however often the thread is stopped meanwhile, and no call may fail with EINTR. With the argument `all`, calls on
-   objects that no restart brings back are among them; with `unseen`, these too, but not the call by syscall(3);
-   with `continued`, those are left out that fail after SIGCONT anyway. */
+   objects that no restart brings back are among them; with `continued`, those are not that fail after SIGCONT anyway. */
 #include "steps.h"
 #include <linux/futex.h>
 #include <mqueue.h>
@@ -155,8 +154,7 @@ static void *in_flock(void *arg) {
 }
 
 int main(int argc, char **argv) {
-  int unseen = argc > 1 && strcmp(argv[1], "unseen") == 0;
-  int all = unseen || (argc > 1 && strcmp(argv[1], "all") == 0), count = 0;
+  int all = argc > 1 && strcmp(argv[1], "all") == 0, count = 0;
   pthread_t t[40];
   sigset_t set;
   sigemptyset(&set), sigaddset(&set, SIGUSR1);
@@ -178,8 +176,7 @@ int main(int argc, char **argv) {
   }
   size_t works = sizeof work / sizeof *work;
   if (argc > 1 && strcmp(argv[1], "continued") == 0) works -= 4;
-  for (size_t i = 0; i < works; i++)
-    if (!unseen || work[i] != in_futex_until) OK(pthread_create(&t[count++], NULL, work[i], NULL));
+  for (size_t i = 0; i < works; i++) OK(pthread_create(&t[count++], NULL, work[i], NULL));
   for (size_t i = 0; all && i < sizeof more / sizeof *more; i++) OK(pthread_create(&t[count++], NULL, more[i], NULL));
   for (int i = 0; i < count; i++) OK(pthread_join(t[i], NULL));
   if (all) CHECK(semctl(semaphores, 0, IPC_RMID) == 0 && msgctl(messages, IPC_RMID, NULL) == 0);

@@ -112,8 +112,7 @@ fn signals() -> Vec<Case> {
         Case::flow("stopped_twice_and_killed", c("standing_still.c"), stands_still_and_goes_on).streams(2),
         Case::flow("checkpointed_when_just_continued", continued, stopped_when_just_continued)
             .streams(14)
-            // Where the number of syscall(3) is lost, its futex sees EINTR: docs/limitations.md.
-            .full_only(),
+            .sampled_as(RunAs::User),
         Case::new("hundreds_of_pending_signals", c("pending.c")).streams(3),
         Case::new("pending_signals_without_a_first_thread", c("leaderless.c"))
             .not_translated("senders of signals that are pending without a first thread are not translated"),
@@ -202,8 +201,8 @@ fn stopped_in_calls_that_nobody_saw(s: &mut Scenario) -> Result<()> {
 fn time() -> Vec<Case> {
     let waits = || c("waits_with_limits.c");
     vec![
-        Case::flow("calls_that_nobody_saw_see_no_eintr", waits().args(&["unseen"]), stopped_in_calls_that_nobody_saw)
-            .streams(23)
+        Case::flow("calls_that_nobody_saw_see_no_eintr", waits().args(&["all"]), stopped_in_calls_that_nobody_saw)
+            .streams(24)
             .sampled_as(RunAs::User),
         Case::flow("waits_end_although_checkpoints_never_do", waits().args(&["all"]), checkpoints_all_the_time)
             .streams(24)

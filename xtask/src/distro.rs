@@ -21,7 +21,6 @@ const TOO_OLD: &[(&str, &str, &str)] = &[
         "waits_end_although_checkpoints_never_do",
         "its pthread_mutex_timedlock waits for a time, not until one",
     ),
-    ("bullseye", "checkpointed_when_just_continued", "the number of what its syscall(3) has called is not to be found"),
     ("bullseye", "last_thread_leaves", "a process stays there when its last thread has left after the first"),
 ];
 

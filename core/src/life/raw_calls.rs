@@ -1,8 +1,12 @@
 //! syscall(2) for fork, clone, clone3, execve and execveat: births and programs past libc's functions, though not past libc.
 //!
-//! All other calls go on at once: a handful of instructions more. So do clones that share the caller's memory, and those
-//! with a stack of their own, on which no frame of ours could return. A program that enters the kernel by instructions of
-//! its own is not seen: its new program joins if it gets the environment that the program has, its child stays outside.
+//! All other calls go on with a handful of instructions more. libc's function writes an argument over the call's number, and
+//! so may its caller: a thread that is stopped inside could not tell what to enter again. So the number is kept on the stack
+//! here, where `threads::call_number` finds it. Only what shares the caller's memory (vfork, some clones), or has a stack of
+//! its own, is jumped to: a child could not return through a frame of ours.
+//!
+//! A program that enters the kernel by instructions of its own is not seen: its new program joins if it gets the environment
+//! that the program has, its child stays outside.
 
 use super::clone::born;
 use super::exec::{Argv, is_carrying, replacing};
@@ -25,6 +29,7 @@ const WITH_STACK: usize = 48;
 #[unsafe(naked)]
 unsafe extern "C" fn choose() {
     core::arch::naked_asm!(
+        ".cfi_startproc",
         "cmp rdi, {execve}",
         "je {exec}",
         "cmp rdi, {execveat}",
@@ -35,6 +40,21 @@ unsafe extern "C" fn choose() {
         "je 2f",
         "cmp rdi, {clone3}",
         "je 3f",
+        "cmp rdi, {vfork}",
+        "je 1f",
+        // All others: with the number where it can be found again, and the seventh argument where it is expected.
+        "push rdi",
+        ".cfi_adjust_cfa_offset 8",
+        "push rdi",
+        ".cfi_adjust_cfa_offset 8",
+        "push qword ptr [rsp + 24]",
+        ".cfi_adjust_cfa_offset 8",
+        "mov rdi, qword ptr [rsp + 8]",
+        "call qword ptr [rip + {next}]",
+        "add rsp, 24",
+        ".cfi_adjust_cfa_offset -24",
+        "ret",
+        // A child that shares the stack must find no frame of ours on it.
         "1:",
         "jmp qword ptr [rip + {next}]",
         // clone: flags, stack.
@@ -55,11 +75,13 @@ unsafe extern "C" fn choose() {
         "cmp qword ptr [rsi + 40], 0",
         "jne 1b",
         "jmp {birth}",
+        ".cfi_endproc",
         execve = const libc::SYS_execve,
         execveat = const libc::SYS_execveat,
         fork = const libc::SYS_fork,
         clone = const libc::SYS_clone,
         clone3 = const libc::SYS_clone3,
+        vfork = const libc::SYS_vfork,
         shared = const libc::CLONE_VM,
         with_stack = const WITH_STACK,
         exec = sym exec,
