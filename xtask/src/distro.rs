@@ -12,17 +12,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs;
 
 /// What a release of Debian is too old for: the release, the name of the tests, the reason.
-const TOO_OLD: &[(&str, &str, &str)] = &[
-    ("bullseye", "cxx_synchronisation", "its g++ has no <barrier>"),
-    ("bullseye", "threads_detached_small_cancelled_and_raw", "its pthread_cancel knows no translated ids"),
-    ("bullseye", "cancelled_in_every_call_that_waits", "its pthread_cancel knows no translated ids"),
-    (
-        "bullseye",
-        "waits_end_although_checkpoints_never_do",
-        "its pthread_mutex_timedlock waits for a time, not until one",
-    ),
-    ("bullseye", "last_thread_leaves", "a process stays there when its last thread has left after the first"),
-];
+const TOO_OLD: &[(&str, &str, &str)] = &[("bullseye", "cxx_synchronisation", "its g++ has no <barrier>")];
 
 /// Where the names of the tests' executables go.
 const LIST: &str = "/opt/target/tests.json";

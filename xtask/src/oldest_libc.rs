@@ -18,7 +18,7 @@ const FLOOR: (u32, u32) = (2, 31);
 pub const SUITE: &str = "bullseye";
 
 /// The files of tests in which libc has a part. Their programs take no more than a compiler.
-const SUITES: &[&str] = &["resources", "families", "timers", "clocks", "ids"];
+const SUITES: &[&str] = &["resources", "single_process", "families", "timers", "clocks", "ids"];
 
 /// Build and check.
 pub fn run() -> Result<String> {

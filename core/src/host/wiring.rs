@@ -16,6 +16,7 @@ use crate::{config, signal, timed};
 use dmtcp_plugin_api::abi::{ABI_VERSION, EVENTS_SYMBOL, EventsOf, NextSymbol, PLUGIN_SYMBOL, Plugin, Wrapper};
 use dmtcp_plugin_api::{private, sys};
 use std::ffi::{CStr, CString, c_char, c_int, c_void};
+use std::ops::Range;
 use std::sync::atomic::{AtomicU32, AtomicUsize, Ordering};
 
 unsafe extern "C" {
@@ -108,12 +109,12 @@ enum Place {
     Last,
 }
 
-/// Where libc is in memory.
+/// The libraries that libc consists of. From glibc 2.34 on all but the first are empty.
+const PARTS: [&str; 4] = ["/libc.so.6", "/libpthread.so.0", "/librt.so.1", "/libdl.so.2"];
+
+/// Where they are in memory.
 #[derive(Default)]
-struct Libc {
-    start: usize,
-    end: usize,
-}
+struct Libc([Range<usize>; PARTS.len()]);
 
 impl Libc {
     /// Asked once for all symbols: dladdr(3) would search libc's whole symbol table for each.
@@ -121,28 +122,28 @@ impl Libc {
     fn find() -> Self {
         let mut found = Self::default();
         // SAFETY: the callback gets `found`, which outlives the call.
-        unsafe { libc::dl_iterate_phdr(Some(note_libc), (&raw mut found).cast()) };
+        unsafe { libc::dl_iterate_phdr(Some(note_part), (&raw mut found).cast()) };
         found
     }
 
     fn has(&self, address: usize) -> bool {
-        (self.start..self.end).contains(&address)
+        self.0.iter().any(|part| part.contains(&address))
     }
 }
 
-/// Ends the walk over all objects at libc.
-unsafe extern "C" fn note_libc(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
+/// Notes where an object is, if it is a part of libc.
+unsafe extern "C" fn note_part(info: *mut libc::dl_phdr_info, _: usize, found: *mut c_void) -> c_int {
     // SAFETY: the loader passes a valid entry with its program headers, `find` its own variable.
     unsafe {
         let (info, found) = (&*info, &mut *found.cast::<Libc>());
-        if !text(info.dlpi_name).ends_with("/libc.so.6") {
-            return 0;
+        let name = text(info.dlpi_name);
+        if let Some(part) = PARTS.iter().position(|part| name.ends_with(part)) {
+            let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
+            let last = headers.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| h.p_vaddr + h.p_memsz).max();
+            found.0[part] = info.dlpi_addr as usize..(info.dlpi_addr + last.unwrap_or(0)) as usize;
         }
-        let headers = std::slice::from_raw_parts(info.dlpi_phdr, usize::from(info.dlpi_phnum));
-        let last = headers.iter().filter(|h| h.p_type == libc::PT_LOAD).map(|h| h.p_vaddr + h.p_memsz).max();
-        (found.start, found.end) = (info.dlpi_addr as usize, (info.dlpi_addr + last.unwrap_or(0)) as usize);
     }
-    1
+    0
 }
 
 #[allow(clippy::disallowed_methods, reason = "the process ends here, with a core dump that shows who has called")]
