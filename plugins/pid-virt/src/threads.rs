@@ -213,7 +213,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         note_cancelled(thread);
         let mut restarts = table::restarts();
         let found = look(thread).filter(|(_, id, real)| id != real);
-        let result = found.map_or_else(|| next(thread), |found| cancel(thread, found, &|| next(thread)));
+        let mut result = found.map_or_else(|| next(thread), |found| cancel(thread, found, &|| next(thread)));
         if result != 0 && result != libc::ESRCH {
             return result;
         }
@@ -221,6 +221,8 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             restarts = table::restarts();
             let Some((_, _, real)) = look(thread) else { break };
             wake_cancelled(real);
+            // Nobody was found under the id of before the restart.
+            result = 0;
         }
         result
     }
