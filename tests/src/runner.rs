@@ -120,6 +120,11 @@ fn run_alone(cases: &[Case], wanted: &str) -> ExitCode {
         eprintln!("{error:#}");
         return ExitCode::FAILURE;
     }
+    // Process numbers come again, and a failure's directory was kept.
+    if let Err(error) = std::fs::remove_dir_all(&root).or_else(|e| if root.exists() { Err(e) } else { Ok(()) }) {
+        eprintln!("cannot remove {}: {error}", root.display());
+        return ExitCode::FAILURE;
+    }
     watch(Arc::new(root.clone()), case.limit);
     let made = Scenario::new(&root, user, case.program.clone(), case.streams, &case.options);
     let mut has_restarted = false;

@@ -80,29 +80,52 @@ static CANCELLED: [Cancelled; CANCELLED_ROOM] =
     [const { Cancelled { thread: AtomicU64::new(0), id: AtomicI32::new(0) } }; CANCELLED_ROOM];
 static NEXT_CANCELLED: AtomicUsize = AtomicUsize::new(0);
 
-fn note_cancelled(thread: pthread_t) {
+/// Notes a thread that is going to be cancelled; whether it lives.
+fn note_cancelled(thread: pthread_t) -> bool {
     // SAFETY: as in `look`.
-    let Some(word) = (unsafe { tcb::word(thread) }) else { return };
+    let Some(word) = (unsafe { tcb::word(thread) }) else { return true };
+    let id = word.load(Ordering::Acquire);
     let place = &CANCELLED[NEXT_CANCELLED.fetch_add(1, Ordering::AcqRel) % CANCELLED_ROOM];
     place.thread.store(0, Ordering::Release);
-    place.id.store(word.load(Ordering::Acquire), Ordering::Release);
+    place.id.store(id, Ordering::Release);
     place.thread.store(thread, Ordering::Release);
+    id > 0
+}
+
+impl Cancelled {
+    /// The id in the control block of the noted thread, if it has not ended since.
+    fn living(&self) -> Option<i32> {
+        let (thread, id) = (self.thread.load(Ordering::Acquire), self.id.load(Ordering::Acquire));
+        let mut word = [0; 4];
+        // The control block of one that has ended may be another's, or gone.
+        let read = sys::copy_from(tcb::word_address(thread)?, &mut word);
+        (read == Ok(4) && i32::from_ne_bytes(word) == id && id > 0).then_some(id)
+    }
+}
+
+/// Before a thread is made: it may get the control block, and in a small namespace the id, of one that was cancelled and has
+/// ended.
+fn forget_ended() {
+    if NEXT_CANCELLED.load(Ordering::Acquire) == 0 {
+        return;
+    }
+    for note in &CANCELLED {
+        let thread = note.thread.load(Ordering::Acquire);
+        if thread != 0 && note.living().is_none() {
+            let _ = note.thread.compare_exchange(thread, 0, Ordering::AcqRel, Ordering::Acquire);
+        }
+    }
 }
 
 /// The hook for RESTART. The handler by which libc cancels may just have been about to begin: it finds that its signal is from
 /// the process's real id of before, and does nothing. Threads that were cancelled, and live, are sent another one.
 pub fn cancel_again(core: Core) {
     let tasks = core.tasks();
-    for Cancelled { thread, id } in &CANCELLED {
-        let (handle, id) = (thread.swap(0, Ordering::AcqRel), id.load(Ordering::Acquire));
-        let Some([_, real]) = tasks.iter().find(|[of, _]| *of == id && handle != 0) else { continue };
-        let mut word = [0; 4];
-        // The control block of one that has ended may be another's, or gone.
-        if tcb::word_address(handle).is_some_and(|address| sys::copy_from(address, &mut word) == Ok(4))
-            && i32::from_ne_bytes(word) == id
-        {
-            thread.store(handle, Ordering::Release);
-            wake_cancelled(*real);
+    for note in &CANCELLED {
+        let task = note.living().and_then(|id| tasks.iter().find(|[of, _]| *of == id));
+        match task {
+            Some([_, real]) => wake_cancelled(*real),
+            None => note.thread.store(0, Ordering::Release),
         }
     }
 }
@@ -178,11 +201,13 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn pthread_create(
         thread: *mut pthread_t, attributes: *const pthread_attr_t, start: Start, argument: *mut c_void,
     ) -> c_int {
+        forget_ended();
         if table::current().is_none() { return next(thread, attributes, start, argument); }
         make(start, argument, |start, argument| next(thread, attributes, start, argument))
     }
     /// As pthread_create. What the function returns is an int, which travels in the same register.
     fn thrd_create(thread: *mut pthread_t, start: Start, argument: *mut c_void) -> c_int {
+        forget_ended();
         if table::current().is_none() { return next(thread, start, argument); }
         make(start, argument, |start, argument| next(thread, start, argument))
     }
@@ -210,8 +235,8 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// What has not been cancelled yet learns of it in the call that it is in, after a restart in the middle, too.
     fn pthread_cancel(thread: pthread_t) -> c_int {
-        note_cancelled(thread);
         let mut restarts = table::restarts();
+        let lives = note_cancelled(thread);
         let found = look(thread).filter(|(_, id, real)| id != real);
         let mut result = found.map_or_else(|| next(thread), |found| cancel(thread, found, &|| next(thread)));
         if result != 0 && result != libc::ESRCH {
@@ -219,10 +244,11 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         }
         while table::restarts() != restarts {
             restarts = table::restarts();
+            // Nobody was found under the id of before the restart, or who was noted has been cancelled at the restart, and
+            // has ended: older releases of libc say ESRCH then.
+            if lives { result = 0 }
             let Some((_, _, real)) = look(thread) else { break };
             wake_cancelled(real);
-            // Nobody was found under the id of before the restart.
-            result = 0;
         }
         result
     }
