@@ -1,24 +1,11 @@
 /* Pages of the hugetlb pool: touched and untouched, protected in part; with the argument `ordinary`, they may come back as
    ordinary memory, where the pool is empty. */
 #include "steps.h"
+#include "smaps.h"
 
 enum { HUGE = 2 << 20, PIECES = 3 };
 
-static int is_huge(const void *inside) {
-  unsigned long low, high;
-  int here = 0, found = 0;
-  for (int i = 0; i < 3 && !found; i++) {
-    FILE *maps = fopen("/proc/self/smaps", "r");
-    char line[512];
-    CHECK(maps);
-    while (fgets(line, sizeof line, maps)) {
-      if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-      if (here && strncmp(line, "VmFlags:", 8) == 0) found |= strstr(line, " ht") != NULL;
-    }
-    fclose(maps);
-  }
-  return found;
-}
+static int is_huge(const void *inside) { return has_flag(inside, " ht"); }
 
 static char *map(size_t pages) {
   char *p = mmap(NULL, pages * HUGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_HUGETLB, -1, 0);

@@ -1,25 +1,12 @@
 /* Memory that is locked in every way. Arguments: `all`, all there is and all to come; `later`, what is to come, when it is
    touched; `pieces`, some mappings, at once or when they are touched. */
 #include "steps.h"
+#include "smaps.h"
 
 enum { PAGE = 4096, PAGES = 8 };
 
 /* Of the mapping that holds an address: locked (1), when touched (2). */
-static int locked(const void *inside) {
-  unsigned long low, high;
-  int here = 0, found = 0;
-  for (int i = 0; i < 3; i++) {
-    FILE *maps = fopen("/proc/self/smaps", "r");
-    char line[512];
-    CHECK(maps);
-    while (fgets(line, sizeof line, maps)) {
-      if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-      if (here && strncmp(line, "VmFlags:", 8) == 0) found |= (strstr(line, " lo") != NULL) | (strstr(line, " lf") != NULL) << 1;
-    }
-    fclose(maps);
-  }
-  return found;
-}
+static int locked(const void *inside) { return has_flag(inside, " lo") | has_flag(inside, " lf") << 1; }
 
 static char *map(void) {
   char *p = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);

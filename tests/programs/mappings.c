@@ -1,5 +1,6 @@
 /* Memory of every kind: protections, reservations, guards, zero pages, holes, advice, growth downwards. */
 #include "steps.h"
+#include "smaps.h"
 #include <setjmp.h>
 
 static sigjmp_buf back;
@@ -18,28 +19,6 @@ static char *map(void *at, size_t size, int prot, int flags) {
   char *p = mmap(at, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   CHECK(p != MAP_FAILED);
   return p;
-}
-
-/* Whether the flags of the mapping that holds `inside` contain `flag`, by one reading. */
-static int read_flag(const void *inside, const char *flag) {
-  FILE *maps = fopen("/proc/self/smaps", "r");
-  char line[512];
-  int here = 0, found = -1;
-  CHECK(maps);
-  while (fgets(line, sizeof line, maps)) {
-    unsigned long low, high;
-    if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-    if (here && strncmp(line, "VmFlags:", 8) == 0) found = strstr(line, flag) != NULL;
-  }
-  fclose(maps);
-  return found;
-}
-
-/* A reading that was cut in two by a restart tells nothing: the text of the file is that of another process. */
-static int has_flag(const void *inside, const char *flag) {
-  int found = 0;
-  for (int i = 0; i < 3 && found != 1; i++) found = read_flag(inside, flag);
-  return found;
 }
 
 int main(void) {
@@ -77,9 +56,9 @@ int main(void) {
     for (size_t i = 0; i < 16 * mega; i += 64 * page) CHECK(zeros[i] == 0);
     for (size_t i = 0; i < 64 * mega; i += 97 * page) CHECK(sparse[i] == (char)(i / page));
     CHECK(sparse[page] == 0);
-    CHECK(strcmp(wipe, "not for children") == 0 && has_flag(wipe, " dc") == 1);
-    CHECK(has_flag(huge, " nh") == 1);
-    CHECK(has_flag(reserve, " nr") == 1);
+    CHECK(strcmp(wipe, "not for children") == 0 && has_flag(wipe, " dc"));
+    CHECK(has_flag(huge, " nh"));
+    CHECK(has_flag(reserve, " nr"));
     CHECK(((int (*)(void))code)() == 42);
     CHECK(strcmp(low, "low") == 0);
     for (int i = 0; i < 64; i++) {

@@ -1,5 +1,6 @@
 /* Memory that is mapped, advised, moved and grown in odd ways; each step looks at all of it and changes it a little. */
 #include "steps.h"
+#include "smaps.h"
 #include <setjmp.h>
 #include <sys/prctl.h>
 #include <sys/resource.h>
@@ -34,27 +35,6 @@ static char *map(size_t size, int prot, int flags) {
   char *p = mmap(NULL, size, prot, MAP_PRIVATE | MAP_ANONYMOUS | flags, -1, 0);
   CHECK(p != MAP_FAILED);
   return p;
-}
-
-static int read_flag(const void *inside, const char *flag) {
-  FILE *maps = fopen("/proc/self/smaps", "r");
-  char line[512];
-  int here = 0, found = -1;
-  CHECK(maps);
-  while (fgets(line, sizeof line, maps)) {
-    unsigned long low, high;
-    if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-    if (here && strncmp(line, "VmFlags:", 8) == 0) found = strstr(line, flag) != NULL;
-  }
-  fclose(maps);
-  return found;
-}
-
-/* A reading that was cut in two by a restart tells nothing. */
-static int has_flag(const void *inside, const char *flag) {
-  int found = 0;
-  for (int i = 0; i < 3 && found != 1; i++) found = read_flag(inside, flag);
-  return found == 1;
 }
 
 /* The heap grows by sbrk and stays in one piece. */

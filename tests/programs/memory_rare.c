@@ -1,6 +1,7 @@
 /* Memory of rare kinds: what the kernel may drop, what grows downwards, what even the kernel does not read, and what has a
    name. Each step looks at all of it and changes it a little. */
 #include "steps.h"
+#include "smaps.h"
 #include <sys/prctl.h>
 
 #ifndef MAP_DROPPABLE
@@ -15,28 +16,6 @@
 #endif
 
 enum { PAGE = 4096, PAGES = 16 };
-
-/* Whether the part of smaps about the mapping of an address has this text. */
-static int read_smaps(const void *inside, const char *wanted) {
-  FILE *maps = fopen("/proc/self/smaps", "r");
-  char line[512];
-  int here = 0, found = 0;
-  CHECK(maps);
-  while (fgets(line, sizeof line, maps)) {
-    unsigned long low, high;
-    if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-    found |= here && strstr(line, wanted) != NULL;
-  }
-  fclose(maps);
-  return found;
-}
-
-/* A reading that was cut in two by a restart tells nothing. */
-static int smaps_say(const void *inside, const char *wanted) {
-  int found = 0;
-  for (int i = 0; i < 3 && !found; i++) found = read_smaps(inside, wanted);
-  return found;
-}
 
 int main(void) {
   char *droppable = mmap(NULL, PAGES * PAGE, PROT_READ | PROT_WRITE, MAP_ANONYMOUS | MAP_DROPPABLE, -1, 0);
@@ -63,14 +42,14 @@ int main(void) {
       if (value && value != n - 1) FAIL("droppable page %d has %ld in step %ld", i, value, n);
       *(long *)(droppable + i * PAGE) = n;
     }
-    CHECK(!drops || smaps_say(droppable, " dp"));
+    CHECK(!drops || has_flag(droppable, " dp"));
     for (long i = 1; i <= depth; i++) CHECK(*(long *)(top - i * PAGE) == i);
     if (depth < 1000) depth++;
     *(volatile long *)(top - depth * PAGE) = depth;
-    CHECK(smaps_say(top - PAGE, " gd") && smaps_say(top - depth * PAGE, " gd"));
+    CHECK(has_flag(top - PAGE, " gd") && has_flag(top - depth * PAGE, " gd"));
     CHECK(!hidden || *(long *)(hidden + PAGE) == n - 1);
     if (hidden) *(long *)(hidden + PAGE) = n;
-    CHECK(!naming || smaps_say(named, "[anon:a name]"));
+    CHECK(!naming || smaps_say(named, "", "[anon:a name]"));
     step("main", n);
     rest(10);
   }

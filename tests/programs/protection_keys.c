@@ -1,5 +1,6 @@
 /* Protection keys: allocated with a hole among them, on memory of every kind, with other rights in each thread. */
 #include "steps.h"
+#include "smaps.h"
 #include <setjmp.h>
 
 enum { PAGE = 4096, KEYS = 4, NONE = 0, EVERYTHING = 0 };
@@ -36,25 +37,10 @@ static int refused(volatile char *p, int write) {
   return NONE;
 }
 
-static int key_in_smaps(const void *inside) {
-  FILE *maps = fopen("/proc/self/smaps", "r");
-  char line[512];
-  int here = 0, found = -1;
-  CHECK(maps);
-  while (fgets(line, sizeof line, maps)) {
-    unsigned long low, high;
-    if (sscanf(line, "%lx-%lx ", &low, &high) == 2) here = (unsigned long)inside >= low && (unsigned long)inside < high;
-    if (here) sscanf(line, "ProtectionKey: %d", &found);
-  }
-  fclose(maps);
-  return found;
-}
-
-/* A reading that was cut in two by a restart tells nothing. */
 static int has_key(const void *inside, int key) {
-  int found = 0;
-  for (int i = 0; i < 3 && !found; i++) found = key_in_smaps(inside) == key;
-  return found;
+  char wanted[16];
+  sprintf(wanted, " %d\n", key);
+  return smaps_say(inside, "ProtectionKey:", wanted);
 }
 
 static char *memory[KEYS];

@@ -189,7 +189,8 @@ impl Program {
         let flags: String =
             compiler.iter().flat_map(|x| x.chars()).filter(|x| x.is_ascii_alphanumeric() || *x == '-').collect();
         let built = cache.join(format!("{}.{flags}", self.source));
-        if newer(&built, &source) && newer(&built, &sources("programs").join("steps.h")) {
+        let of = |name: &&str| newer(&built, &sources("programs").join(name));
+        if newer(&built, &source) && HEADERS.iter().all(of) {
             return Ok(built);
         }
         let scratch = cache.join(format!("{}.{}.new", self.source, std::process::id()));
@@ -242,6 +243,9 @@ fn sources(which: &str) -> PathBuf {
 fn shared(path: &Path) -> bool {
     path.file_stem().is_some_and(|x| x == "steps")
 }
+
+/// What programs in C include.
+const HEADERS: [&str; 2] = ["steps.h", "smaps.h"];
 
 fn newer(a: &Path, b: &Path) -> bool {
     let time = |p: &Path| fs::metadata(p).and_then(|m| m.modified()).ok();

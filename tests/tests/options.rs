@@ -61,13 +61,19 @@ fn compression(s: &mut Scenario) -> Result<()> {
             "{options:?} {variables:?}: the image is {}compressed",
             if found { "" } else { "not " }
         );
-        s.ask(&["k"])?;
-        s.wait_end()?;
-        for image in s.image_files()? {
-            std::fs::remove_file(image)?;
-        }
-        let _ = std::fs::remove_file(s.log());
+        end_and_remove(s)?;
     }
+    Ok(())
+}
+
+/// Ends the computation, and removes its images and its log for the next one.
+fn end_and_remove(s: &mut Scenario) -> Result<()> {
+    s.ask(&["k"])?;
+    s.wait_end()?;
+    for image in s.image_files()? {
+        std::fs::remove_file(image)?;
+    }
+    let _ = std::fs::remove_file(s.log());
     Ok(())
 }
 
@@ -115,12 +121,7 @@ fn either_socket_of_the_coordinator(s: &mut Scenario) -> Result<()> {
         s.restart(&Restart::images())?;
         s.see_steps(2)?;
         s.checkpoint().with_context(|| format!("restarted, with {assignment}"))?;
-        s.ask(&["k"])?;
-        s.wait_end()?;
-        for image in s.image_files()? {
-            std::fs::remove_file(image)?;
-        }
-        let _ = std::fs::remove_file(s.log());
+        end_and_remove(s)?;
     }
     Ok(())
 }
