@@ -36,7 +36,12 @@ impl Drop for Raised {
 /// An anonymous private mapping, readable and writable, with further MAP_* flags. On the checkpoint thread the limits of
 /// memory do not count, as far as it can raise them.
 pub fn map(length: usize, flags: i32) -> Result<u64, i32> {
-    let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags);
+    map_with(length, libc::PROT_READ | libc::PROT_WRITE, flags)
+}
+
+/// As [`map`], with other PROT_* rights.
+pub fn map_with(length: usize, prot: i32, flags: i32) -> Result<u64, i32> {
+    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | flags;
     let map = || sys::map(0, length, prot, flags, -1, 0);
     match map() {
         // EAGAIN: all that is mapped is locked at once (mlockall), and there is a limit to that.

@@ -15,7 +15,7 @@
 use crate::{commands, family, tcb};
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::ids::{LENGTH, NAME_LENGTH, PREFIX, Table, Translator};
-use dmtcp_plugin_api::{ids, sys};
+use dmtcp_plugin_api::{headroom, ids, sys};
 use std::ffi::{CStr, c_char};
 use std::sync::atomic::{AtomicPtr, AtomicU32, AtomicU64, Ordering};
 
@@ -198,9 +198,8 @@ pub fn claim(core: Core, object: u64) -> Result<(), i32> {
 
 /// Room for a table, that no mapping beside it can grow together with.
 fn room() -> Result<u64, i32> {
-    let flags = libc::MAP_PRIVATE | libc::MAP_ANONYMOUS | libc::MAP_NORESERVE;
     let length = LENGTH as u64 + 2 * PAGE;
-    let address = sys::map(0, length as usize, libc::PROT_NONE, flags, -1, 0)?;
+    let address = headroom::map_with(length as usize, libc::PROT_NONE, libc::MAP_NORESERVE)?;
     sys::unmap(address, PAGE)?;
     sys::unmap(address + length - PAGE, PAGE)?;
     Ok(address + PAGE)
