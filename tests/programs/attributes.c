@@ -60,6 +60,16 @@ int main(int argc, char **argv) {
   CHECK(mkdir(in_dir("first"), 0700) == 0 && chdir(in_dir("first")) == 0);
   strcpy(before, in_dir("first"));
   CHECK(rename(before, in_dir("second")) == 0 && getcwd(before, sizeof before) && strstr(before, "/second"));
+  /* Every number below the limit is in use but two: one for the log, one for what is looked at. Where ids are translated,
+     what is looked at takes two more for a moment. */
+  int spare = getenv("DMTCP_PID_RESTORE") ? 4 : 2;
+  int fd, last = -1;
+  CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+  limit.rlim_cur = limit.rlim_max = LIMIT;
+  CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+  while ((fd = open("/dev/null", O_RDWR)) >= 0) last = fd;
+  CHECK(errno == EMFILE && last == LIMIT - 1);
+  for (int i = 1; i <= spare; i++) CHECK(close(LIMIT - i) == 0);
   OK(pthread_create(&thread, NULL, named, NULL));
   int nice_thread = (int)syscall(SYS_gettid);
   CHECK(setpriority(PRIO_PROCESS, (id_t)nice_thread, 7) == 0);
@@ -74,13 +84,6 @@ int main(int argc, char **argv) {
   umask(0027);
   int dumpable = argv[1][0] == 'd';
   CHECK(prctl(PR_SET_DUMPABLE, dumpable) == 0 && prctl(PR_SET_THP_DISABLE, 1, 0, 0, 0) == 0);
-  /* Every number below the limit is in use but two: one for the log, one for what is looked at. */
-  int fd, last = -1;
-  CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-  limit.rlim_cur = limit.rlim_max = LIMIT;
-  CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
-  while ((fd = open("/dev/null", O_RDWR)) >= 0) last = fd;
-  CHECK(errno == EMFILE && last == LIMIT - 1 && close(LIMIT - 1) == 0 && close(LIMIT - 2) == 0);
   limit.rlim_cur = 1 << 20, limit.rlim_max = 2 << 20;
   CHECK(setrlimit(RLIMIT_MEMLOCK, &limit) == 0 || errno == EPERM);
   /* Where the kernel does not say which pages have content, not all of this may be taken for it. */
@@ -106,9 +109,9 @@ int main(int argc, char **argv) {
     CHECK(slurp("/proc/self/status", now, sizeof now) > 0 && field(now, "Umask:\t") == 0027);
     CHECK(prctl(PR_GET_DUMPABLE) == dumpable && prctl(PR_GET_THP_DISABLE, 0, 0, 0, 0) == 1);
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur == LIMIT && limit.rlim_max == LIMIT);
-    CHECK((fd = open("/dev/null", O_RDWR)) == LIMIT - 2 || fd == LIMIT - 1);
+    CHECK((fd = open("/dev/null", O_RDWR)) >= LIMIT - spare && fd < LIMIT);
     CHECK(close(fd) == 0);
-    for (fd = 3; fd < LIMIT - 2; fd++) CHECK(fcntl(fd, F_GETFD) == 0);
+    for (fd = 3; fd < LIMIT - spare; fd++) CHECK(fcntl(fd, F_GETFD) == 0);
     CHECK(getrlimit(RLIMIT_AS, &limit) == 0 && limit.rlim_cur == 512 << 20);
     CHECK(strcmp(reserve + (1UL << 39), "far out") == 0 && reserve[n << 20] == 0);
     step("main", n);
