@@ -26,3 +26,9 @@ pub fn waits_again(thread: i32, child: i32) -> bool {
     const APPENDED: usize = std::mem::offset_of!(Translator, waits_again) + size_of::<usize>();
     translator().filter(|t| t.size >= APPENDED).is_some_and(|t| (t.waits_again)(thread, child) != 0)
 }
+
+/// The application's function that a plugin's handler stands in for; of any other handler, itself.
+pub fn handler_behind(number: i32, handler: u64) -> u64 {
+    const APPENDED: usize = std::mem::offset_of!(Translator, handler_behind) + size_of::<usize>();
+    translator().filter(|t| t.size >= APPENDED).map_or(handler, |t| (t.handler_behind)(number, handler))
+}

@@ -4,7 +4,7 @@
 //! Wrapped are the functions that change dispositions and masks or wait for signals; raw system calls are not seen, and a
 //! thread that blocks our signal by one is reported when it does not stop.
 
-use crate::{config, threads, timed};
+use crate::{config, ids, threads, timed};
 use dmtcp_plugin_api::sys;
 use libc::{c_int, siginfo_t, sigset_t, timespec, ucontext_t};
 use std::sync::atomic::{AtomicU64, Ordering};
@@ -139,6 +139,10 @@ pub extern "C" fn foreign_delivery(number: c_int, info: *mut siginfo_t, frame: *
         _ => {
             if flags & SA_RESETHAND != 0 {
                 BELIEVED.handler.store(0, Ordering::Release);
+            }
+            // As long as everything is blocked, no stop can come in between.
+            if ids::handler_behind(number, handler) == handler {
+                threads::show_sender(info);
             }
             // SAFETY: the frame is the kernel's; its mask is what was blocked before the delivery.
             let before = unsafe { (&raw const (*frame).uc_sigmask).cast::<u64>().read() };

@@ -190,6 +190,9 @@ pub struct Translator {
     /// After a restart: whether a thread that waits for a child with a real id of before, both by their virtual ids, finds
     /// out by itself that its call has failed, and then waits again. 0: its call must get the id of now.
     pub waits_again: extern "C" fn(i32, i32) -> i32,
+    /// The program's function that a signal's handler at this address passes on to, with the sender's virtual id; of any
+    /// other handler, its own address.
+    pub handler_behind: extern "C" fn(i32, u64) -> u64,
 }
 
 fn translator(core: Core) -> Option<&'static Translator> {

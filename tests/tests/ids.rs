@@ -97,6 +97,8 @@ fn main() -> ExitCode {
             .streams(3)
             .sampled_as(RunAs::User),
         Case::flow("signals", c("signals.c"), both_ways_in_turn).sampled_as(RunAs::Root),
+        Case::flow("handlers_that_are_about_to_begin", c("handlers_begin.c"), both_ways_in_turn)
+            .sampled_as(RunAs::User),
         Case::flow("timers", c("posix_timers.c"), both_ways_in_turn).full_only(),
         Case::flow("tree_with_sessions_and_groups", family("tree"), both_ways_in_turn).streams(7),
         Case::flow("parent_waits_for_children", family("waiting"), both_ways_in_turn).streams(2),

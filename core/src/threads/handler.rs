@@ -215,12 +215,12 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
             }
             Order::PutBack => {
                 // SAFETY: whoever gives this order leaves the slot alone until it is carried out.
-                unsafe { slot.saved() }.pending.put_back(signal::bit());
+                unsafe { slot.saved() }.pending.put_back();
                 slot.give_order(Order::Stay);
             }
             Order::Take => {
                 // SAFETY: as above.
-                unsafe { slot.saved() }.pending.take(signal::bit());
+                unsafe { slot.saved() }.pending.take();
                 slot.give_order(Order::Stay);
             }
             Order::Stay | Order::Go => break,
@@ -229,7 +229,7 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
     // SAFETY: the release gives the slot back to this thread.
     let (frame, number) = unsafe {
         let saved = slot.saved();
-        saved.pending.put_back(signal::bit());
+        saved.pending.put_back();
         (saved.frame, saved.rewind)
     };
     // SAFETY: the frame lies on this thread's stack, untouched since the signal.

@@ -10,6 +10,7 @@
 //! then in memory: registers in the signal frame, the rest in the slot. Whether it goes on after a checkpoint or after a
 //! restart, it leaves the same way, through the frame.
 
+mod beginning;
 mod call_number;
 mod handler;
 pub mod leaderless;
@@ -29,6 +30,7 @@ pub use pending::has_come;
 
 use crate::ids;
 use dmtcp_plugin_api::sys;
+use libc::siginfo_t;
 use slot::{Order, Role, Slot, State};
 use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
 
@@ -39,6 +41,7 @@ pub static PARKED: AtomicU32 = AtomicU32::new(0);
 
 /// Lets all parked threads go; but first, what was pending for the process is pending again.
 pub fn release() {
+    beginning::forget_senders(&parked());
     // SAFETY: parked threads leave their slots to us.
     for slot in parked().into_iter().filter(|s| unsafe { s.saved() }.pending.has_shared()) {
         slot.give_order(Order::PutBack);
@@ -48,6 +51,15 @@ pub fn release() {
     }
     EPOCH.fetch_add(1, Ordering::AcqRel);
     sys::futex_wake(EPOCH.as_ptr());
+}
+
+/// Tells what the application calls the sender of a signal that it is to be given.
+pub fn show_sender(info: *mut siginfo_t) {
+    // SAFETY: the kernel has filled the siginfo, all 128 bytes of it.
+    let info = unsafe { &mut *info.cast::<pending::Info>() };
+    if let Some(sender) = pending::sender_of(info) {
+        pending::set_sender(info, ids::to_virtual(sender));
+    }
 }
 
 /// Between two tries to wake one thread among all that wait, in nanoseconds.
@@ -65,8 +77,7 @@ pub fn release_alone(tid: i32) {
 
 /// Has parked threads take the signals that are pending for them. What comes from now on is lost by a restart.
 pub fn take_signals() {
-    let ours = crate::signal::bit();
-    for slot in parked().into_iter().filter(|slot| pending::has_news(slot.tid(), ours)) {
+    for slot in parked().into_iter().filter(|slot| pending::has_news(slot.tid())) {
         slot.give_order(Order::Take);
         while slot.order() == Order::Take && slot.state() == State::Parked {
             nudge();
@@ -133,11 +144,13 @@ pub fn note_known(checkpoint: &Slot) {
         slot.set_known(ids::to_virtual(slot.tid()));
     }
     parked().into_iter().for_each(named::note);
+    beginning::note_senders(&parked());
 }
 
 /// After a restart, when all ids are known: those that parked threads carry with them become the new ones.
 pub fn renew_ids() {
     parked().into_iter().for_each(named::renew);
+    beginning::renew_senders(&parked());
 }
 
 /// Id of the process in the image.

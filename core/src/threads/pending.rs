@@ -95,11 +95,11 @@ pub fn queue_for_process(info: &Info) {
 }
 
 /// Whether a thread would take anything now. For the checkpoint thread.
-pub fn has_news(tid: i32, ours: u64) -> bool {
+pub fn has_news(tid: i32) -> bool {
     let text = proc_files::read_file(&proc_files::task_path(tid, "status")).unwrap_or_default();
     let (own, shared) = sets_in(&text).unwrap_or_default();
     let shared = if tid == sys::pid() { shared } else { 0 };
-    (own | shared) & !ours != 0
+    own | shared != 0
 }
 
 /// The signal's number and the timer that it tells of, if it does.
@@ -108,10 +108,15 @@ fn timer_of(info: &Info) -> Option<(u64, u32)> {
 }
 
 /// The process that a signal came from, if it says so: sent by kill(2) and its like, or the end of a child.
-fn sender_of(info: &Info) -> Option<i32> {
+pub fn sender_of(info: &Info) -> Option<i32> {
     let (number, code) = (info[0] as i32, info[1] as i32);
     let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);
     (sent || number == libc::SIGCHLD && code > 0).then_some(info[2] as i32).filter(|sender| *sender > 0)
+}
+
+/// Puts another one there.
+pub fn set_sender(info: &mut Info, sender: i32) {
+    info[2] = info[2] & !u64::from(u32::MAX) | u64::from(sender.unsigned_abs());
 }
 
 fn pending_set() -> u64 {
@@ -155,9 +160,12 @@ impl Pending {
         if taken.is_err() {
             return false;
         }
-        info[OWNER] = owner;
-        self.count += 1;
-        self.shared += u32::from(owner == PROCESS);
+        // One of ours that comes too late is nobody's any more.
+        if super::carried_slot(info.as_ptr().cast()).is_none() {
+            info[OWNER] = owner;
+            self.count += 1;
+            self.shared += u32::from(owner == PROCESS);
+        }
         true
     }
 
@@ -168,15 +176,15 @@ impl Pending {
         self.more = 0;
     }
 
-    /// Takes what is pending for the calling thread, and if it is the first one, for the process; but never `ours`. It goes
-    /// behind what was taken before.
+    /// Takes what is pending for the calling thread, and if it is the first one, for the process: the application's signals
+    /// of our number, too. It goes behind what was taken before.
     ///
     /// A timer goes on when its signal is taken, and one with a short interval has expired again at the next look. So a
     /// number is done with once it can only be such a signal that is pending.
-    pub fn take(&mut self, ours: u64) {
+    pub fn take(&mut self) {
         let first = sys::tid() == sys::pid();
         let start = self.count;
-        let (mut own_left, mut shared_left) = (!ours, if first { !ours } else { 0 });
+        let (mut own_left, mut shared_left) = (u64::MAX, if first { u64::MAX } else { 0 });
         // Nothing at all, most of the time: one system call.
         while pending_set() & (own_left | shared_left) != 0 {
             let Some((own, shared)) = sets() else { return };
@@ -195,7 +203,7 @@ impl Pending {
     /// The number of the signal that was taken last, if all that was pending of it has been taken since `start`: of numbers
     /// below the real-time ones no queue has more than one, and of each timer neither.
     fn numbers_done(&mut self, start: u32) -> u64 {
-        let last = self.count - 1;
+        let Some(last) = self.count.checked_sub(1).filter(|last| *last >= start) else { return 0 };
         let Some(info) = self.place(last as usize).copied() else { return 0 };
         let mut has_come_before = || {
             let timer = timer_of(&info);
@@ -218,8 +226,7 @@ impl Pending {
         for index in 0..self.count {
             let Some(info) = self.place(index as usize) else { break };
             if sender_of(info).is_some() {
-                let sender = ids::to_real((info[OWNER] >> SENDER) as i32);
-                info[2] = info[2] & !u64::from(u32::MAX) | u64::from(sender.unsigned_abs());
+                set_sender(info, ids::to_real((info[OWNER] >> SENDER) as i32));
             }
         }
     }
@@ -230,11 +237,11 @@ impl Pending {
     }
 
     /// Queues all of it again, and what has come meanwhile behind it.
-    pub fn put_back(&mut self, ours: u64) {
+    pub fn put_back(&mut self) {
         if self.count == 0 {
             return;
         }
-        self.take(ours);
+        self.take();
         let (pid, tid) = (sys::pid() as usize, sys::tid() as usize);
         for index in 0..self.count {
             let Some(info) = self.place(index as usize) else { break };

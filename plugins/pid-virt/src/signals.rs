@@ -115,6 +115,12 @@ extern "C" fn handle(number: c_int, info: *mut siginfo_t, context: *mut c_void) 
     }
 }
 
+/// The program's function behind a handler of ours; of any other handler, its own address. For the core.
+pub extern "C" fn handler_behind(number: c_int, handler: u64) -> u64 {
+    let place = HANDLERS.get(number as usize).filter(|_| handler == ours() as u64);
+    place.map(|place| place.load(Ordering::Acquire) as u64).filter(|behind| *behind > 1).unwrap_or(handler)
+}
+
 /// Whether a signal of this number and code says who sent it.
 fn names_sender(number: c_int, code: c_int) -> bool {
     let sent = matches!(code, libc::SI_USER | libc::SI_TKILL | libc::SI_QUEUE | libc::SI_MESGQ);

@@ -12,7 +12,7 @@
 //! that ends without any wrapper seeing it keeps its entry until the kernel gives its number to another task of ours. A
 //! stranger who gets the number meanwhile is then reachable by it, as after any reuse of a pid.
 
-use crate::{commands, family, tcb};
+use crate::{commands, family, signals, tcb};
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::ids::{LENGTH, NAME_LENGTH, PREFIX, Table, Translator};
 use dmtcp_plugin_api::{headroom, ids, sys};
@@ -275,5 +275,10 @@ extern "C" fn to_real(id: i32) -> i32 {
 }
 
 /// For the core and other plugins.
-pub static TRANSLATOR: Translator =
-    Translator { size: size_of::<Translator>(), to_virtual, to_real, waits_again: commands::waits_again };
+pub static TRANSLATOR: Translator = Translator {
+    size: size_of::<Translator>(),
+    to_virtual,
+    to_real,
+    waits_again: commands::waits_again,
+    handler_behind: signals::handler_behind,
+};
