@@ -91,6 +91,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
         Ok(Step::Written { file, message, child }) => {
             let path = message.path.clone();
             log::note(&format!("{path} is written: {} bytes", message.bytes));
+            threads::put_back_signals();
             worker.send(&FromClient::Written(message.clone()));
             match worker.pass(generation, Barrier::Written, BARRIER_LIMIT) {
                 Ok(()) => Ok((file, message, child)),

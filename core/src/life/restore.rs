@@ -196,6 +196,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     pause::at(5);
     worker.event(Event::Restart)?;
     threads::renew_ids();
+    threads::put_back_signals();
     host::description::finish();
     pause::at(6);
     log::note("plugins have restored what is theirs");

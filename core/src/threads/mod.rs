@@ -39,9 +39,9 @@ pub static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Counts threads that have parked; the checkpoint thread waits on it.
 pub static PARKED: AtomicU32 = AtomicU32::new(0);
 
-/// Lets all parked threads go; but first, what was pending for the process is pending again.
-pub fn release() {
-    beginning::forget_senders(&parked());
+/// Makes pending again what was pending for the process. What comes from another one, which may go on before this process
+/// does, must lie behind it.
+pub fn put_back_signals() {
     // SAFETY: parked threads leave their slots to us.
     for slot in parked().into_iter().filter(|s| unsafe { s.saved() }.pending.has_shared()) {
         slot.give_order(Order::PutBack);
@@ -49,6 +49,12 @@ pub fn release() {
             nudge();
         }
     }
+}
+
+/// Lets all parked threads go.
+pub fn release() {
+    beginning::forget_senders(&parked());
+    put_back_signals();
     EPOCH.fetch_add(1, Ordering::AcqRel);
     sys::futex_wake(EPOCH.as_ptr());
 }
