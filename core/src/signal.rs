@@ -4,6 +4,7 @@
 //! Wrapped are the functions that change dispositions and masks or wait for signals; raw system calls are not seen, and a
 //! thread that blocks our signal by one is reported when it does not stop.
 
+use crate::life::adoption;
 use crate::{config, ids, threads, timed};
 use dmtcp_plugin_api::sys;
 use libc::{c_int, siginfo_t, sigset_t, timespec, ucontext_t};
@@ -71,20 +72,6 @@ pub fn block() -> u64 {
     before
 }
 
-/// Forgets what is pending of our signal: a stop that was under way when the program before this one was replaced. It
-/// would end the process as soon as it is unblocked, or stop a thread that nobody waits for.
-pub fn forget_pending() {
-    let set = bit();
-    let now = timespec { tv_sec: 0, tv_nsec: 0 };
-    loop {
-        let args = [(&raw const set) as usize, 0, (&raw const now) as usize, 8, 0, 0];
-        // SAFETY: set and time are valid; no siginfo is asked for.
-        if unsafe { sys::call(libc::SYS_rt_sigtimedwait as i32, args) }.is_err() {
-            return;
-        }
-    }
-}
-
 /// Lets the calling thread take our signal.
 pub fn unblock() {
     let before = set_mask(u64::MAX);
@@ -120,7 +107,7 @@ pub fn is_handled_by_application() -> bool {
 
 /// A delivery of our number that is not ours: what the application has asked for happens.
 pub extern "C" fn foreign_delivery(number: c_int, info: *mut siginfo_t, frame: *mut ucontext_t) {
-    if threads::carried_slot(info).is_some() {
+    if threads::carried_slot(info).is_some() || adoption::answer(info, frame) {
         return;
     }
     let handler = BELIEVED.handler.load(Ordering::Acquire);

@@ -336,10 +336,15 @@ pub fn can_read(address: u64) -> bool {
 
 /// Copies memory of this process that may not be there; never faults.
 pub fn copy_from(address: u64, into: &mut [u8]) -> Result<usize> {
+    copy_from_process(tid(), address, into)
+}
+
+/// As [`copy_from`], of a process that may be traced.
+pub fn copy_from_process(process: i32, address: u64, into: &mut [u8]) -> Result<usize> {
     let local = libc::iovec { iov_base: into.as_mut_ptr().cast(), iov_len: into.len() };
     let remote = libc::iovec { iov_base: address as *mut c_void, iov_len: into.len() };
     // SAFETY: `into` has room for what is copied; a bad remote address gives EFAULT.
-    done(unsafe { syscall!(Sysno::process_vm_readv, tid(), &raw const local, 1, &raw const remote, 1, 0) })
+    done(unsafe { syscall!(Sysno::process_vm_readv, process, &raw const local, 1, &raw const remote, 1, 0) })
 }
 
 /// gettid.

@@ -207,6 +207,8 @@ pub enum FromCoordinator {
         peers: u32,
         /// When the computation began here, or was restarted: nanoseconds of the coordinator's clock.
         since: u64,
+        /// `Checkpoint` comes next: a worker's program does not execute another one before it has been stopped.
+        asks: bool,
     },
     /// The client is turned away; the connection ends.
     Refused {

@@ -5,6 +5,7 @@ use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
+use std::ops::RangeInclusive;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
 use std::path::{Path, PathBuf};
 use std::process::{Command, ExitCode};
@@ -280,12 +281,16 @@ fn a_signal_to_everybody(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
-/// Births, programs and ends in every thread, at the moment of each of fifty checkpoints; every eighth is restarted.
-fn a_storm(s: &mut Scenario) -> Result<()> {
+/// How long a generation may take, in seconds, whatever processes do meanwhile.
+const IN_TIME: u64 = 10;
+
+/// Births, programs and ends in every thread, at the moment of each checkpoint, which is committed in time; every eighth is
+/// restarted.
+fn a_storm(s: &mut Scenario, checkpoints: usize) -> Result<()> {
     s.launch()?;
     s.see_steps(3)?;
-    for round in 1..=50 {
-        s.checkpoint()?;
+    for round in 1..=checkpoints {
+        s.checkpoint_within(IN_TIME)?;
         if round % 8 == 0 {
             s.kill()?;
             s.restart(&Restart::images())?;
@@ -312,6 +317,26 @@ fn none_is_missing(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// All of so many processes are in each generation; none holds it up, or is ended by the stop.
+fn all_are_met(s: &mut Scenario, checkpoints: usize, processes: RangeInclusive<usize>) -> Result<()> {
+    s.launch()?;
+    s.see_steps(1)?;
+    for round in 1..=checkpoints {
+        s.checkpoint_within(IN_TIME)?;
+        let images = s.image_files()?;
+        ensure!(
+            processes.contains(&images.len()),
+            "checkpoint {round}: these are not the images of {processes:?} processes: {images:?}"
+        );
+        if round % 8 == 0 {
+            s.kill()?;
+            s.restart(&Restart::images())?;
+            s.see_steps(1)?;
+        }
+    }
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     let bash = || shell("/bin/bash", "bash");
     runner::main(vec![
@@ -329,7 +354,29 @@ fn main() -> ExitCode {
             .limit(300),
         Case::new("exec_by_every_entry_point", Program::c("execs.c", &[])),
         Case::new("threads_start_programs_in_every_way", Program::c("spawns.c", &[])).streams(8),
-        Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), a_storm)
+        Case::flow("generations_commit_while_processes_come_and_go", Program::c("spawns.c", &[]), |s| a_storm(s, 8))
+            .streams(8)
+            .sampled_as(RunAs::Root)
+            .limit(300),
+        Case::flow("who_does_nothing_but_execute_is_met", Program::c("ceaseless.c", &[]), |s| all_are_met(s, 8, 4..=4))
+            .streams(4)
+            .sampled_as(RunAs::User)
+            .limit(300),
+        Case::flow("who_does_nothing_but_execute_survives", Program::c("ceaseless.c", &[]), |s| {
+            all_are_met(s, 50, 4..=4)
+        })
+        .streams(4)
+        .limit(900)
+        .full_only(),
+        Case::flow("children_past_libc", Program::c("past_libc.c", &[]).args(&["brief"]), |s| all_are_met(s, 8, 7..=9))
+            .streams(8)
+            .sampled_as(RunAs::User)
+            .limit(300)
+            .not_translated(
+                "a system call past libc gives the real id of a new child, which libc's functions do not take",
+            ),
+        Case::new("children_past_libc_that_stay", Program::c("past_libc.c", &[])).streams(8).full_only(),
+        Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), |s| a_storm(s, 50))
             .streams(8)
             .limit(900)
             .full_only(),

@@ -93,6 +93,11 @@ impl Generation {
         self.phase == Phase::Writing
     }
 
+    /// Whether a process that joins now takes part.
+    pub(super) fn asks_joiners(&self) -> bool {
+        matches!(self.phase, Phase::Suspending | Phase::Counting)
+    }
+
     /// Its number.
     pub(super) fn number(&self) -> u64 {
         self.number
@@ -194,7 +199,7 @@ impl Computation {
     pub(super) fn ask_to_suspend(&mut self, client: ClientId, now: Instant) {
         let Activity::Generation(generation) = &mut self.activity else { return };
         let Some(worker) = self.workers.get(&client) else { return };
-        if !matches!(generation.phase, Phase::Suspending | Phase::Counting) {
+        if !generation.asks_joiners() {
             return;
         }
         generation.last_news = now;
@@ -360,12 +365,18 @@ impl Computation {
             return self.check_meetings(now);
         }
         let (number, phase) = (generation.number, generation.phase);
-        let lacks = generation.members.values().any(|member| matches!(member.part, Part::Missing));
-        let is_incomplete = lacks || generation.is_stale;
+        let missing = generation.members.values().filter(|member| matches!(member.part, Part::Missing));
+        let missing: Vec<&str> = missing.map(|member| member.name.as_str()).collect();
+        let is_incomplete = !missing.is_empty() || generation.is_stale;
         let (barrier, next) = match phase {
             Phase::Counting if is_incomplete && generation.counts >= MOST_COUNTS => {
-                return self
-                    .abort_generation("processes were executing programs each time that they were counted", now);
+                let names =
+                    if missing.is_empty() { String::new() } else { format!(" (at last {})", missing.join(", ")) };
+                let reason = format!(
+                    "each of {MOST_COUNTS} times that processes were counted, some were executing programs, \
+                     or lacked relatives that were{names}"
+                );
+                return self.abort_generation(&reason, now);
             }
             Phase::Suspending => (Barrier::Suspended, Phase::Counting),
             Phase::Counting if is_incomplete => (Barrier::Suspended, Phase::Counting),

@@ -78,8 +78,17 @@ impl Computation {
         if self.next_checkpoint.is_none() {
             self.schedule(now);
         }
-        let (peers, since) = (self.workers.len() as u32, self.since);
-        self.send(client, FromCoordinator::Welcome { computation, peers, since });
+        let (peers, since, asks) = (self.workers.len() as u32, self.since, self.asks_joiners());
+        self.send(client, FromCoordinator::Welcome { computation, peers, since, asks });
+    }
+
+    /// Whether who joins now is asked to stop at once.
+    fn asks_joiners(&self) -> bool {
+        match &self.activity {
+            Activity::Generation(generation) => generation.asks_joiners(),
+            Activity::Running => self.awaited.is_some() && self.queued.is_some(),
+            Activity::Restart(_) | Activity::Ending(_) => false,
+        }
     }
 
     /// Whether a process that has lost its coordinator belongs to another computation than those that are here.

@@ -99,7 +99,7 @@ impl Computation {
         if processes == 0 {
             return self.refuse(client, "a restart of no processes was announced");
         }
-        let welcome = |since| FromCoordinator::Welcome { computation, peers: processes, since };
+        let welcome = |since| FromCoordinator::Welcome { computation, peers: processes, since, asks: false };
         match &mut self.activity {
             Activity::Restart(restart) if restart.is(computation, generation) && restart.expected == processes => {
                 restart.restarters.push(client);

@@ -128,9 +128,14 @@ pub fn heard(message: &FromCoordinator) {
     tell();
 }
 
-/// A checkpoint begins.
+/// A checkpoint begins, or will in a moment.
 pub fn asked() {
     PENDING.store(1, Ordering::Release);
+}
+
+/// In a fork's child, of which no checkpoint is asked yet.
+pub fn after_fork() {
+    PENDING.store(0, Ordering::Release);
 }
 
 /// All threads are parked for a generation.

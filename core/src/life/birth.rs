@@ -13,7 +13,7 @@
 //! for by its parent; who has no parent in the computation (the process that was launched, an orphan), by a process that
 //! the coordinator tells of those that have left a moment ago, the strays.
 
-use super::{MEMBER, start_checkpoint_thread};
+use super::{MEMBER, adoption, start_checkpoint_thread};
 use crate::threads::stop;
 use crate::{interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
@@ -47,8 +47,15 @@ thread_local! {
 /// Whether this process has forked.
 static HAS_FORKED: AtomicBool = AtomicBool::new(false);
 
+/// Runs before the fork.
+pub extern "C" fn before() {
+    adoption::birth_begins();
+    crate::host::forks::before();
+}
+
 /// Runs in the parent after the fork, whether it succeeded or not.
 pub extern "C" fn in_parent() {
+    adoption::birth_ends();
     crate::host::forks::in_parent();
     HAS_FORKED.store(true, Ordering::Relaxed);
     if LEAVING.get() {
@@ -59,20 +66,9 @@ pub extern "C" fn in_parent() {
 /// Runs in the child.
 pub extern "C" fn in_child() {
     let is_child_of_member = MEMBER.load(Ordering::Acquire) != 0;
-    HAS_FORKED.store(false, Ordering::Relaxed);
     LEAVING.set(false);
     crate::host::forks::in_child();
-    crate::ARENAS.after_fork();
-    crate::host::description::after_fork();
-    crate::host::event_or_tell(Event::AtforkChild);
-    if crate::host::forks::is_vfork() {
-        crate::host::event_or_tell(Event::VforkChild);
-    }
-    MEMBER.store(0, Ordering::Release);
-    super::exec::after_fork();
-    super::errand::after_fork();
-    interface::hold::after_fork();
-    let has_hooks = interface::hooks::after_fork();
+    let has_hooks = forget_parent();
     if !is_child_of_member {
         return;
     }
@@ -85,6 +81,31 @@ pub extern "C" fn in_child() {
         MEMBER.store(0, Ordering::Release);
         log::line(dmtcp_plugin_api::core::Level::Error, "core", &format!("a forked child stays outside: {reason}"));
     }
+}
+
+/// In a child that was made past us, on its new checkpoint thread, while its own thread waits.
+pub fn late() {
+    forget_parent();
+    threads::slot::forget_all();
+    MEMBER.store(sys::pid(), Ordering::Release);
+}
+
+/// What was the parent's is not the child's. Whether hooks of C plugins had a thread there.
+fn forget_parent() -> bool {
+    HAS_FORKED.store(false, Ordering::Relaxed);
+    crate::ARENAS.after_fork();
+    crate::host::description::after_fork();
+    crate::host::event_or_tell(Event::AtforkChild);
+    if crate::host::forks::is_vfork() {
+        crate::host::event_or_tell(Event::VforkChild);
+    }
+    MEMBER.store(0, Ordering::Release);
+    super::exec::after_fork();
+    super::errand::after_fork();
+    interface::hold::after_fork();
+    interface::news::after_fork();
+    adoption::after_fork();
+    interface::hooks::after_fork()
 }
 
 /// Whether the calling process has children at all. Allocates nothing: the caller may be a signal handler.
@@ -101,7 +122,7 @@ pub fn see_off() {
         return;
     }
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let is_underway = |pid| matches!(standing(pid), Standing::Underway);
+    let is_underway = |pid| matches!(standing(pid), Standing::Underway) && !adoption::is_forsaken(pid);
     while children().into_iter().any(is_underway) && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
         sys::nap(LOOK_AGAIN);
     }
@@ -235,11 +256,17 @@ pub fn await_children(strays: &[i32]) -> Vec<Outsider> {
     let strangers = strays.iter().filter(|pid| !own.contains(pid));
     let mut waiting: Vec<i32> = own.iter().chain(strangers).copied().collect();
     let mut outside = Vec::new();
+    let mut asked = Vec::new();
     loop {
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
         waiting.retain(|&pid| match standing(pid) {
             Standing::Settled => false,
-            Standing::Underway if passed < JOIN_LIMIT => true,
+            Standing::Underway if passed < JOIN_LIMIT => {
+                if own.contains(&pid) && !asked.contains(&pid) && adoption::ask(pid) {
+                    asked.push(pid);
+                }
+                true
+            }
             Standing::Unclear if passed < if own.contains(&pid) { LOAD_LIMIT } else { STRAY_LIMIT } => true,
             _ => {
                 // Of a program with other rights its name is all that may be read.

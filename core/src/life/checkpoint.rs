@@ -51,6 +51,7 @@ pub fn checkpoint(worker: &mut Worker, generation: u64) -> Outcome {
     description::begin();
     if let Err(reason) = room::look() {
         give_up(worker, generation, reason);
+        go_on(worker, false);
         return Outcome::Resumed;
     }
     if let Err(reason) = worker.event(Event::PreSuspend) {

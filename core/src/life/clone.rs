@@ -6,7 +6,6 @@
 //! fork(2) has no such danger.
 
 use super::{birth, exec, exit};
-use crate::host::forks;
 use crate::threads::slot::{self, Role};
 use crate::threads::stop;
 use dmtcp_plugin_api::sys;
@@ -29,7 +28,7 @@ pub fn born(call: impl FnOnce() -> c_long) -> c_long {
     if !exec::is_carrying() {
         return call();
     }
-    forks::before();
+    birth::before();
     let pid = call();
     match pid {
         0 => birth::in_child(),
@@ -73,7 +72,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         }
         // SAFETY: clone takes a function of this type.
         let mut start = unsafe { Start { function: std::mem::transmute::<*const c_void, Function>(function), argument } };
-        forks::before();
+        birth::before();
         let pid = next(begin as *const c_void, stack, flags, (&raw mut start).cast(), parent, thread, child);
         birth::in_parent();
         pid

@@ -4,9 +4,9 @@
 //! before a restart (shells do), or set an `LD_PRELOAD` of its own, which then comes after ours. Calls inside libc (system,
 //! popen) take `environ`, which a restart brings up to date as far as there is room in it; [`super::shells`] does the rest.
 //!
-//! A pending signal survives an exec, its handler does not: a stop that is under way would end the new program. So our
-//! signal is blocked around the call; the new program's constructor forgets what is pending of it. Where the kernel is
-//! called past libc the stop keeps away from threads that it sees in execve.
+//! Who is asked to stop does so before the call; from there to its end our signal is blocked, so that no restart comes
+//! between the making of an environment and its use. A signal of ours that is pending at an exec, also at one past libc, is
+//! forgotten by the kernel ([`crate::threads::stop::CODE`]).
 //!
 //! These wrappers also run in a vfork's child, which shares its parent's memory: they allocate on the stack, or map.
 

@@ -7,6 +7,7 @@
 //!   fork: [birth] the child joins beside what it does; exec: [exec] the environment goes along
 //! ```
 
+pub mod adoption;
 pub mod alone;
 pub mod birth;
 pub mod checkpoint;
@@ -32,7 +33,7 @@ use crate::threads::spawn;
 use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{proc_files, sys};
 use dmtcp_protocol::env as names;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
@@ -42,6 +43,11 @@ use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
 const STACK: usize = 512 << 10;
 /// How long the constructor waits until the process is a member of the computation, in nanoseconds.
 const JOIN_LIMIT: u64 = 15_000_000_000;
+/// How long a program that is asked to stop waits for that before it executes another one, in nanoseconds.
+const STOP_LIMIT: u64 = 15_000_000_000;
+const LOOK_AGAIN: u64 = 500_000;
+/// How old a process is, in nanoseconds, that cannot just have been forked in order to execute a program.
+const YOUTH: u64 = 100_000_000;
 /// All signals but those that libc uses to change ids and to cancel: a thread that blocks them hangs setuid(3).
 pub const CHECKPOINT_THREAD_MASK: u64 = !(1 << 31 | 1 << 32);
 
@@ -146,7 +152,7 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
         if !offset.is_null() && !size.is_null() && *size > 0 {
             RSEQ_OFFSET.store(*offset as i64, Ordering::Release);
         }
-        pthread_atfork(Some(host::forks::before), Some(birth::in_parent), Some(birth::in_child));
+        pthread_atfork(Some(birth::before), Some(birth::in_parent), Some(birth::in_child));
     }
     capture::note_vdso();
     refusal::begin()?;
@@ -164,7 +170,6 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
     interface::hold::hold();
     exec::note();
-    signal::forget_pending();
     // Whoever has started a program in the computation waits for it when there is a checkpoint; one that was launched is
     // told at once if it cannot join, and C plugins know from the start where they are.
     let launched = config::variable(names::LAUNCHED).is_some_and(|pid| pid == sys::pid().to_string());
@@ -177,6 +182,10 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     let loaded = interface::plugins::load();
     host::happened::after_exec();
     interface::hold::release();
+    // Who executes programs past libc is not met before that.
+    if is_aged() {
+        settle_program();
+    }
     loaded
 }
 
@@ -221,12 +230,28 @@ fn await_membership() -> Result<(), String> {
     }
 }
 
-/// Before the calling process executes another program: one that was executed itself joins first. Else a chain of programs
-/// that execute each other at once would never be met by a checkpoint.
+/// Before the calling process executes another program: one that was executed itself joins first, and who is asked to stop
+/// does. Else a chain of programs that execute each other at once would never be met by a checkpoint.
 fn settle_program() {
     if PROGRAM.load(Ordering::Relaxed) == sys::pid() {
         let _ = await_membership();
     }
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    while interface::news::is_pending() && sys::clock(libc::CLOCK_MONOTONIC) - start < STOP_LIMIT {
+        sys::nap(LOOK_AGAIN);
+    }
+}
+
+/// Whether the process was there some time before its program: it has executed one after another, perhaps past libc.
+fn is_aged() -> bool {
+    /// Behind the name in proc(5)'s `stat`: clock ticks after boot, of which a second has 100.
+    const BEGUN: usize = 19;
+    const TICK: u64 = 10_000_000;
+    let stat = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
+    let text = String::from_utf8_lossy(&stat).into_owned();
+    let word = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(BEGUN));
+    let begun = word.and_then(|word| word.parse::<u64>().ok()).map(|ticks| ticks * TICK);
+    begun.is_some_and(|begun| sys::clock(libc::CLOCK_BOOTTIME).saturating_sub(begun) > YOUTH)
 }
 
 /// Why the checkpoint thread could not join.
@@ -236,6 +261,7 @@ fn failure() -> String {
 }
 
 extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
+    adoption::note_thread();
     let tell = |word| {
         JOINED.store(word, Ordering::Release);
         sys::futex_wake(JOINED.as_ptr());

@@ -6,7 +6,7 @@
 //! its own, is jumped to: a child could not return through a frame of ours.
 //!
 //! A program that enters the kernel by instructions of its own is not seen: its new program joins if it gets the environment
-//! that the program has, its child stays outside.
+//! that the program has, its child when it is asked to ([`super::adoption`]).
 
 use super::clone::born;
 use super::exec::{Argv, is_carrying, replacing};

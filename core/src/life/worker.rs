@@ -213,12 +213,15 @@ impl Worker {
         let gone = "the coordinator closed the connection instead of admitting this process".to_owned();
         link.send(&FromClient::Join(join)).map_err(|_| NotJoined::Alone(gone.clone()))?;
         match link.receive(WELCOME_LIMIT) {
-            Ok(FromCoordinator::Welcome { computation, peers, since }) => {
+            Ok(FromCoordinator::Welcome { computation, peers, since, asks }) => {
                 self.computation = computation;
                 self.peers = peers;
                 self.since = since;
                 self.deferred.clear();
                 self.link = Some(link);
+                if asks {
+                    interface::news::asked();
+                }
                 log::note(&format!("joined {computation} at {}:{} as {}[{pid}]", self.host, self.port, program()));
                 interface::news::joined(self);
                 Ok(())

@@ -5,7 +5,7 @@
 
 use super::slot::{self, FRAME, Order, Role, STACK_TOP, Saved, Slot, State};
 use super::{EPOCH, PARKED, RETURNED};
-use super::{rewind, robust};
+use super::{rewind, robust, stop};
 use crate::capture::policy::Policy;
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
@@ -102,12 +102,8 @@ extern "C" fn identify(info: *const siginfo_t) -> *const Slot {
 
 /// The slot that a signal of ours carries.
 pub fn carried_slot(info: *const siginfo_t) -> Option<&'static Slot> {
-    // SAFETY: the kernel passes a valid siginfo; a queued signal's value is at offset 24 (sigaction(2), x86_64 layout).
-    let (code, value, sender) = unsafe {
-        let words = info.cast::<u32>();
-        (words.add(2).read() as i32, info.cast::<u64>().add(3).read(), words.add(4).read() as i32)
-    };
-    if code != libc::SI_QUEUE || sender != sys::pid() {
+    let (sender, value) = stop::content(info)?;
+    if sender != sys::pid() {
         return None;
     }
     slot::at(value)

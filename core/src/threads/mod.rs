@@ -16,12 +16,12 @@ mod handler;
 pub mod leaderless;
 mod named;
 mod pending;
-mod rewind;
+pub mod rewind;
 mod robust;
 pub mod slot;
 pub mod spawn;
 pub mod stop;
-mod tracer;
+pub mod tracer;
 
 pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,

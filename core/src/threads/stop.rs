@@ -67,6 +67,10 @@ fn sample(tid: i32) -> Sample {
     call_of(tid).unwrap_or(Sample { number: -1, ..Sample::default() })
 }
 
+/// The code that our signal carries. The kernel forgets signals of timers when a program is executed, and those that it takes
+/// for such: one that has not been handled by then would outlive its handler and end the new program.
+pub const CODE: i32 = libc::SI_TIMER;
+
 /// A `siginfo_t` for rt_tgsigqueueinfo(2).
 #[repr(C)]
 struct Info {
@@ -80,20 +84,18 @@ struct Info {
     rest: [u64; 12],
 }
 
-fn send(slot: &Slot, signal: i32) -> Result<(), i32> {
-    let info = Info {
-        number: signal,
-        error: 0,
-        code: libc::SI_QUEUE,
-        padding: 0,
-        pid: sys::pid(),
-        uid: 0,
-        value: slot.address(),
-        rest: [0; 12],
-    };
+/// Who has sent a signal of ours, and what it carries; `None`: it is not one of ours.
+pub fn content(info: *const libc::siginfo_t) -> Option<(i32, u64)> {
+    // SAFETY: the kernel passes a valid siginfo of this layout to a handler.
+    let info = unsafe { &*info.cast::<Info>() };
+    (info.code == CODE).then_some((info.pid, info.value))
+}
+
+/// Queues our signal for a thread.
+pub fn send_to(process: i32, tid: i32, signal: i32, value: u64) -> Result<(), i32> {
+    let info = Info { number: signal, error: 0, code: CODE, padding: 0, pid: sys::pid(), uid: 0, value, rest: [0; 12] };
     let queue = || {
-        let arguments =
-            [sys::pid() as usize, slot.tid() as usize, signal as usize, sys::argument(&raw const info), 0, 0];
+        let arguments = [process as usize, tid as usize, signal as usize, sys::argument(&raw const info), 0, 0];
         // SAFETY: `info` is a full siginfo of 128 bytes.
         unsafe { sys::call(libc::SYS_rt_tgsigqueueinfo as i32, arguments) }.map(drop)
     };
@@ -167,7 +169,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
             missing = Some(tid);
             let sample = sample(tid);
             if matches!(sample.number, libc::SYS_execve | libc::SYS_execveat) {
-                // The signal would outlive its handler.
+                // It is about to be another program, or to fail.
                 continue;
             }
             // SAFETY: the thread is not parked and has not been signalled with this slot, or its signal is void: nobody
@@ -179,7 +181,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
             }
             slot.give_order(Order::Stay);
             slot.set_state(State::Signalled);
-            match send(slot, signal) {
+            match send_to(sys::pid(), slot.tid(), signal, slot.address()) {
                 Ok(()) => {
                     sent.retain(|s| s.0 != tid);
                     sent.push((tid, now));

@@ -21,6 +21,8 @@ const PTRACE_INTERRUPT: usize = 0x4207;
 const PTRACE_PEEKSIGINFO: usize = 0x4209;
 const PTRACE_GETSIGMASK: usize = 0x420a;
 const PTRACE_SETSIGMASK: usize = 0x420b;
+/// PTRACE_GETREGS.
+pub const GET_REGISTERS: usize = 12;
 const PR_SET_PTRACER: i32 = 0x5961_6d61;
 /// For PTRACE_PEEKSIGINFO: the process's queue.
 const SHARED: u32 = 1;
@@ -29,6 +31,9 @@ const STACK: usize = 64 << 10;
 /// Between two looks at whether the thread has stopped, in nanoseconds, and how often.
 const LOOK_AGAIN: u64 = 1_000_000;
 const LOOKS: usize = 1000;
+
+/// ptrace(2) on one thread: request, address, data.
+pub type Ptrace<'a> = &'a dyn Fn(usize, usize, usize) -> Result<usize, i32>;
 
 /// What a tracer is to do.
 enum Task<'a> {
@@ -127,42 +132,59 @@ unsafe extern "C" fn make_tracer(_stack: u64) -> i64 {
 
 /// In the tracer. It has the checkpoint thread's thread pointer: no thread-local storage, no allocation.
 extern "C" fn trace(order: &mut Order<'_>) {
-    let tid = order.tid;
+    let task = &mut order.task;
+    order.done = hold(order.tid as i32, |ptrace| carry_out(task, ptrace));
+}
+
+/// Does something to a thread of another process while it stands still for the calling one. False: it may not be traced,
+/// does not come to a stop, or that is the answer.
+pub fn hold(tid: i32, act: impl FnOnce(Ptrace<'_>) -> bool) -> bool {
     let ptrace = |request: usize, address: usize, data: usize| {
-        // SAFETY: what some requests read or write lives in this frame, or in the order.
-        unsafe { sys::call(libc::SYS_ptrace as i32, [request, tid, address, data, 0, 0]) }
+        // SAFETY: what some requests read or write lives in the caller's frame.
+        unsafe { sys::call(libc::SYS_ptrace as i32, [request, tid as usize, address, data, 0, 0]) }
     };
     if ptrace(PTRACE_SEIZE, 0, 0).is_err() {
-        return;
+        return false;
     }
     let _ = ptrace(PTRACE_INTERRUPT, 0, 0);
-    for _ in 0..LOOKS {
-        // SAFETY: no status is asked for.
-        let stopped = unsafe {
-            let flags = (libc::__WALL | libc::WNOHANG) as usize;
-            sys::call(libc::SYS_wait4 as i32, [tid, 0, flags, 0, 0, 0])
-        };
-        match stopped {
-            Ok(0) => sys::nap(LOOK_AGAIN),
-            Ok(_) => {
-                order.done = carry_out(&mut order.task, ptrace);
-                break;
-            }
-            Err(_) => break,
+    let stopped = (0..LOOKS).any(|_| {
+        has_stopped(tid) || {
+            sys::nap(LOOK_AGAIN);
+            false
         }
-    }
+    });
+    let done = stopped && act(&ptrace);
     let _ = ptrace(PTRACE_DETACH, 0, 0);
+    done
+}
+
+/// Whether a thread stands still for the calling one. Its end is not taken notice of: if it is a child, that is somebody
+/// else's to wait for.
+fn has_stopped(tid: i32) -> bool {
+    // Offset 16 of siginfo_t.
+    const STOPPED: usize = 4;
+    let mut info = [0i32; 32];
+    let flags = libc::WSTOPPED | libc::__WALL | libc::WNOHANG;
+    // SAFETY: the kernel writes one siginfo_t of 128 bytes.
+    let waited = unsafe {
+        let arguments = [libc::P_PID as usize, tid as usize, info.as_mut_ptr() as usize, flags as usize, 0, 0];
+        sys::call(libc::SYS_waitid as i32, arguments)
+    };
+    waited.is_ok() && info[STOPPED] != 0
+}
+
+/// Takes bits out of the mask of a thread that stands still.
+pub fn take_out(bits: u64, ptrace: Ptrace<'_>) -> bool {
+    let mut mask = 0u64;
+    let known = ptrace(PTRACE_GETSIGMASK, KERNEL_SET, (&raw mut mask) as usize).is_ok();
+    mask &= !bits;
+    known && ptrace(PTRACE_SETSIGMASK, KERNEL_SET, (&raw const mask) as usize).is_ok()
 }
 
 /// Does what is to be done to a thread that stands still for its tracer. Runs where [`trace`] does.
-fn carry_out(task: &mut Task<'_>, ptrace: impl Fn(usize, usize, usize) -> Result<usize, i32>) -> bool {
+fn carry_out(task: &mut Task<'_>, ptrace: Ptrace<'_>) -> bool {
     match task {
-        Task::Unblock(bit) => {
-            let mut mask = 0u64;
-            let known = ptrace(PTRACE_GETSIGMASK, KERNEL_SET, (&raw mut mask) as usize).is_ok();
-            mask &= !*bit;
-            known && ptrace(PTRACE_SETSIGMASK, KERNEL_SET, (&raw const mask) as usize).is_ok()
-        }
+        Task::Unblock(bit) => take_out(*bit, ptrace),
         Task::Peek(into, count) => {
             while **count < into.len() {
                 let wanted = Peek { offset: **count as u64, flags: SHARED, number: (into.len() - **count) as i32 };

@@ -406,7 +406,8 @@ fn coordinate(listener: &TcpListener, key: &Key) {
             received.drain(..frame::HEADER + length);
         }
         if let Ok(Some(FromClient::Restart { .. })) = frame::take(&mut received) {
-            let welcome = FromCoordinator::Welcome { computation: ComputationId(0xfab), peers: 0, since: 0 };
+            let welcome =
+                FromCoordinator::Welcome { computation: ComputationId(0xfab), peers: 0, since: 0, asks: false };
             stream.write_all(&frame::encode(&welcome)).unwrap();
         }
     }

@@ -8,6 +8,7 @@ use anyhow::{Context, Result, ensure};
 use std::fs::{self, File};
 use std::path::Path;
 use std::process::ExitStatus;
+use std::time::Instant;
 
 impl Scenario {
     /// Three generations: each is checkpointed, works on, is killed, and is restarted in another way.
@@ -26,6 +27,16 @@ impl Scenario {
             self.restart(how)?;
             self.see_steps(steps)?;
         }
+        Ok(())
+    }
+
+    /// A blocking checkpoint that is committed in so many seconds.
+    pub fn checkpoint_within(&mut self, seconds: u64) -> Result<()> {
+        let start = Instant::now();
+        self.checkpoint()?;
+        let took = start.elapsed();
+        println!("{}: {took:?}", stage());
+        ensure!(took < wait::limit(seconds), "{} took {took:?}, more than {seconds} s", stage());
         Ok(())
     }
 
