@@ -282,7 +282,7 @@ impl Remote {
         Ok(Source::Staged(at))
     }
 
-    /// Decides about the vdso; the old one may become a placement.
+    /// Decides about the vdso; the old one may become placements.
     fn vdso(
         &self,
         stage: &Stage<'_>,
@@ -296,7 +296,7 @@ impl Remote {
         let own = vdso::Current::among(&own).ok_or(InjectError::VdsoInTheWay)?;
         let plan =
             vdso::plan(stage.image, stage.vdso_bytes()?, &own, current, gaps).ok_or(InjectError::VdsoInTheWay)?;
-        if let Some((region, bytes)) = plan.redirected {
+        for (region, bytes) in plan.memory {
             let at = stage.room(&region, gaps)?;
             self.map_anonymous(at, region.end - region.start, 0)?;
             self.write(at, &bytes)?;

@@ -302,7 +302,7 @@ impl Restoration<'_> {
         Stub::map(at.ok_or(io::ErrorKind::OutOfMemory)?, tasks, room)
     }
 
-    /// Decides what becomes of the vdso; the old one may become a placement.
+    /// Decides what becomes of the vdso; the old one may become placements.
     fn vdso(
         &self,
         stage: &Stage<'_>,
@@ -313,7 +313,7 @@ impl Restoration<'_> {
         let Some(current) = current else { return Ok(Vdso::Stay) };
         let plan = vdso::plan(self.image(), stage.vdso_bytes()?, current, current, gaps);
         let plan = plan.ok_or(ProcessError::VdsoInTheWay)?;
-        if let Some((region, bytes)) = plan.redirected {
+        for (region, bytes) in plan.memory {
             let at = stage.bring(&region, &bytes, gaps)?;
             placements.push(Placement { region, anon_name: None, source: Source::Staged(at) });
         }

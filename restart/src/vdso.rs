@@ -3,6 +3,11 @@
 //! Where both are the same bytes and the kernel lets it, the new one is moved to the old address. Else the old bytes
 //! come back as ordinary memory in which each function jumps to its namesake in the new vdso, or makes the system call
 //! itself where there is none.
+//!
+//! No thread is stopped inside the vdso, but one may be in a signal handler of the program's that takes its time and has
+//! interrupted it. To the rest of that function the data pages are zeros: a sequence number that is even, and not the one
+//! that it has read, and a clock that only the kernel can read. So it begins anew and makes the system call. What reads no
+//! clock (time(2), the coarse clocks) says 0 then, and what stands where the jump is now crashes.
 
 use crate::gaps::{Gaps, Mapping};
 use crate::kernel;
@@ -69,8 +74,8 @@ impl Current {
 pub struct Plan {
     /// What becomes of the kernel's.
     pub decision: Vdso,
-    /// The old one, as memory that leads to the kernel's.
-    pub redirected: Option<(Region, Vec<u8>)>,
+    /// The old one, as memory that leads to the kernel's, and its data pages.
+    pub memory: Vec<(Region, Vec<u8>)>,
 }
 
 /// Decides. `old` are the bytes that the process had, `own` is the vdso of the calling process, which is single-threaded,
@@ -85,18 +90,20 @@ pub fn plan(image: &Image, old: Option<Vec<u8>>, own: &Current, current: &Curren
     let free = free.filter(|free| own.can_move(*free));
     let region = image.regions.iter().find(|region| region.kind == kind::VDSO).copied();
     if let (true, Some(free), Some(region)) = (same, free, region) {
-        return Some(Plan { decision: Vdso::Move { to: region.start, free }, redirected: None });
+        return Some(Plan { decision: Vdso::Move { to: region.start, free }, memory: Vec::new() });
     }
     let (decision, base) = match free {
         Some(free) if in_the_way => (Vdso::Aside { free }, free + (current.vdso.start - span.start)),
         None if in_the_way => return None,
         _ => (Vdso::Stay, current.vdso.start),
     };
-    let redirected = region.zip(old).map(|(region, mut bytes)| {
+    let code = region.zip(old).map(|(region, mut bytes)| {
         redirect(&mut bytes, own.bytes(), base);
         (region, bytes)
     });
-    Some(Plan { decision, redirected })
+    let data = image.regions.iter().filter(|region| region.kind == kind::VVAR);
+    let zeros = data.map(|region| (*region, vec![0; (region.end - region.start) as usize]));
+    Some(Plan { decision, memory: code.into_iter().chain(zeros).collect() })
 }
 
 /// An exported function.

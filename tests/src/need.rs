@@ -25,10 +25,6 @@ impl Need {
     /// Where monotonic time is the machine's.
     pub const TIME_NAMESPACE: Need = Need::Feature("time_namespace", "monotonic time goes back after a reboot");
 
-    /// For signal handlers that interrupt functions of the vdso while the program is saved.
-    pub const VDSO_MOVE: Need =
-        Need::Feature("vdso_move", "what a handler has interrupted in the vdso is another one's");
-
     /// Why the case cannot run, if it cannot.
     pub fn obstacle(self) -> Option<String> {
         match self {

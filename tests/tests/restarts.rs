@@ -335,5 +335,7 @@ fn main() -> ExitCode {
         Case::flow("threads_stop_outside_of_the_vdso", Program::c("clocks.c", &[]), stops_outside_of_the_vdso)
             .sampled_as(RunAs::User),
         fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
+        without("vdso_move", "handlers_that_have_interrupted_a_clock", Program::c("lingering_handlers.c", &[]))
+            .sampled_as(RunAs::User),
     ])
 }

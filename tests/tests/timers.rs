@@ -1,7 +1,7 @@
 //! Timers of every kind, each held by a small C program that checks it at every step through three generations.
 
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Need, Program, Result, Scenario, ensure, runner};
+use dmtcp_tests::{Case, Program, Result, Scenario, ensure, runner};
 use std::process::ExitCode;
 
 /// Threads that are woken to take a signal while all stand still rest again before their memory is written: it is what its
@@ -23,8 +23,8 @@ fn images_are_whole(s: &mut Scenario) -> Result<()> {
 fn main() -> ExitCode {
     let c = |source| Program::c(source, &[]);
     runner::main(vec![
-        Case::new("posix_timers_of_every_kind", c("posix_timers.c")).needs(Need::VDSO_MOVE),
-        Case::new("timers_that_expire_while_all_stand_still", c("brief_timers.c")).steps(10).needs(Need::VDSO_MOVE),
+        Case::new("posix_timers_of_every_kind", c("posix_timers.c")),
+        Case::new("timers_that_expire_while_all_stand_still", c("brief_timers.c")).steps(10),
         Case::flow("images_are_whole_although_signals_come", c("brief_timers.c"), images_are_whole),
         Case::new("timers_that_expire_as_soon_as_their_signal_is_taken", c("eager_timers.c")),
         Case::new("interval_timers", c("interval_timers.c")),

@@ -14,7 +14,7 @@ pub mod marks;
 mod notes;
 mod pages;
 pub mod policy;
-mod sink;
+pub mod sink;
 
 use crate::config;
 use crate::host::description::Description;

@@ -62,6 +62,13 @@ fn copy_readable(address: u64, into: &mut [u8]) -> usize {
     .unwrap_or(0)
 }
 
+/// Copies words from this process, as far as there is readable memory; the value is how many.
+pub fn copy_words(address: u64, into: &mut [u64]) -> usize {
+    // SAFETY: words are bytes, and every byte is valid in a word.
+    let (_, bytes, _) = unsafe { into.align_to_mut::<u8>() };
+    copy_readable(address, bytes) / size_of::<u64>()
+}
+
 impl<P: FnMut(u64)> Sink for FileSink<P> {
     fn write_at(&mut self, offset: u64, bytes: &[u8]) -> Result<(), i32> {
         sys::write_all_at(self.file.number(), bytes, offset)

@@ -16,6 +16,7 @@ mod handler;
 pub mod leaderless;
 mod named;
 mod pending;
+mod returning;
 pub mod rewind;
 mod robust;
 pub mod slot;

@@ -1,11 +1,13 @@
 //! The stop: a bounded transaction. Either every thread of the application is parked, or none is and the error names who.
 //!
 //! In passes over all tasks: sample the system call, send the signal with the slot's address; wait for announcements;
-//! look for new tasks. A thread that blocks our signal has it unblocked by a tracer. A thread that was in the vdso, or whose signal got lost, is signalled again. When the time is up
-//! everybody is released.
+//! look for new tasks. A thread that blocks our signal has it unblocked by a tracer. A thread that was in the vdso, or whose
+//! signal got lost, is signalled again. When all have parked, those that are in a handler that has interrupted the vdso go on
+//! for a moment, and are signalled again. When the time is up everybody is released.
 
+use super::returning::Looker;
 use super::slot::{self, Order, Role, Sample, Slot, State};
-use super::{EPOCH, PARKED, handler, release, tracer};
+use super::{EPOCH, PARKED, handler, parked, release, release_alone, tracer};
 use crate::config;
 use crate::life::exec;
 use dmtcp_plugin_api::headroom::Raised;
@@ -22,6 +24,10 @@ const PATIENCE: u64 = 20_000_000;
 const SUSPICIOUS: u64 = 30_000_000;
 /// After this long without an answer the signal is sent anew: the first may have been consumed by a sigwait.
 const RESEND: u64 = 500_000_000;
+/// So long a stop waits for handlers that have interrupted the vdso to end.
+const HANDLERS: u64 = 500_000_000;
+/// How long such a handler runs between two looks at it.
+const MOMENT: u64 = 200_000;
 
 /// All tasks of the process, ended ones that are not reaped included.
 pub fn tasks() -> Vec<i32> {
@@ -132,6 +138,7 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let mut sent: Vec<(i32, u64)> = Vec::new();
     let mut unblocked: Vec<i32> = Vec::new();
+    let mut looker = Looker::new();
     loop {
         let seen = PARKED.load(Ordering::Acquire);
         let now = sys::clock(libc::CLOCK_MONOTONIC);
@@ -191,7 +198,12 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
                 Err(e) => return Err(give_up(format!("thread {tid} cannot be signalled (errno {e})"))),
             }
         }
-        let Some(tid) = missing else { return Ok(()) };
+        let Some(tid) = missing else {
+            if now - start < HANDLERS && let_handlers_end(&mut looker) {
+                continue;
+            }
+            return Ok(());
+        };
         if now - start > LIMIT {
             return Err(give_up(describe(tid)));
         }
@@ -199,6 +211,18 @@ pub fn stop(signal: i32, spare: &[i32]) -> Result<(), String> {
             handler::wait_for_announcements(&PARKED, seen, PATIENCE);
         }
     }
+}
+
+/// Lets those of the parked threads go on for a moment that will return into the vdso; the value is whether there are any.
+fn let_handlers_end(looker: &mut Looker) -> bool {
+    let inside: Vec<i32> =
+        parked().into_iter().filter(|slot| looker.returns_into_vdso(slot)).map(|slot| slot.tid()).collect();
+    if inside.is_empty() {
+        return false;
+    }
+    inside.into_iter().for_each(release_alone);
+    sys::nap(MOMENT);
+    true
 }
 
 /// Waits for threads that the last release has let go and that have not run since: their slots still say `Parked`.
