@@ -295,6 +295,8 @@ fn main() -> ExitCode {
     };
     let fallback = |name: &str, forbidden: &'static str| without(forbidden, name, python()).streams(4);
     let itself = || Program::c("self_image.c", &[]).args(&["argument one"]);
+    // Without PIE it lies below the heaps of ordinary programs, with it among them.
+    let heap = |kind| Program::c("growing_heap.c", &[kind]);
     runner::main(vec![
         Case::flow("same_image_ten_times", threads(), same_image_ten_times).streams(8),
         Case::flow("same_image_ten_times_python", python(), same_image_ten_times).streams(4).full_only(),
@@ -337,5 +339,8 @@ fn main() -> ExitCode {
         fallback("without_moving_the_vdso", "vdso_move").sampled_as(RunAs::Root),
         without("vdso_move", "handlers_that_have_interrupted_a_clock", Program::c("lingering_handlers.c", &[]))
             .sampled_as(RunAs::User),
+        without("mm_map", "heap_grows_and_shrinks_although_the_kernel_knows_another", heap("-no-pie"))
+            .sampled_as(RunAs::User),
+        without("mm_map", "heap_above_the_one_that_the_kernel_knows", heap("-pie")).sampled_as(RunAs::Root),
     ])
 }

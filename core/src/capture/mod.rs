@@ -8,6 +8,7 @@
 //! library is part of what is written.
 
 pub mod cpu;
+pub mod heap;
 mod keys;
 pub mod maps;
 pub mod marks;
@@ -268,8 +269,6 @@ fn restore_record(facts: &Facts) -> Restore {
     let fields: Vec<u64> = tail.split_ascii_whitespace().map(|w| w.parse().unwrap_or(0)).collect();
     // Fields count from 1 in proc(5); the first of `fields` is number 3.
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
-    // SAFETY: brk(0) only asks.
-    let brk = unsafe { sys::call(libc::SYS_brk as i32, [0; 6]) }.unwrap_or(0) as u64;
     let personality = unsafe {
         // SAFETY: 0xffffffff only asks.
         sys::call(libc::SYS_personality as i32, [0xffff_ffff, 0, 0, 0, 0, 0])
@@ -283,7 +282,7 @@ fn restore_record(facts: &Facts) -> Restore {
             field(45),
             field(46),
             field(47),
-            brk,
+            heap::note_end(),
             field(28),
             field(48),
             field(49),

@@ -160,6 +160,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     descriptors::separate(None)?;
     let info = take_handoff()?;
     capture::note_vdso_again().map_err(|e| format!("the mappings cannot be read (errno {e})"))?;
+    capture::heap::follow_the_kernel();
     pause::at(4);
     marks::put_back();
     interface::hooks::returned();
