@@ -6,11 +6,14 @@
 //! * poll becomes ppoll, whose time the kernel counts down in libc's private copy;
 //! * epoll_wait notes its deadline in thread-local storage, and the handler of the checkpoint signal, on the same thread,
 //!   corrects the register that holds the milliseconds;
-//! * sigtimedwait, semtimedop and epoll_pwait2 are given a copy of their time, and the handler corrects that.
+//! * sigtimedwait, semtimedop and epoll_pwait2 are given a copy of their time, and the handler corrects that;
+//! * pthread_mutex_timedlock and its kin wait on a futex for a relative time in older releases of libc, and reckon it anew
+//!   whenever that is interrupted: there the handler leaves them the EINTR.
 
 use dmtcp_plugin_api::sys;
 use libc::{c_int, c_uint, timespec};
 use std::cell::Cell;
+use std::ffi::c_void;
 
 const SECOND: u64 = 1_000_000_000;
 const MILLISECOND: u64 = 1_000_000;
@@ -20,7 +23,13 @@ thread_local! {
     static DEADLINE: Cell<u64> = const { Cell::new(0) };
     /// Address of the copy of its time that the wait was given, 0: it has none.
     static COPY: Cell<u64> = const { Cell::new(0) };
+    /// Where the stack stood as the thread entered a function of libc's that reckons its time anew; 0: it has entered none.
+    static RECKONS: Cell<u64> = const { Cell::new(0) };
 }
+
+/// How far below that its system call is, in bytes. A longjmp out of it leaves the mark behind; calls made from elsewhere on
+/// the stack are not taken for its own.
+const NEAR: u64 = 4096;
 
 #[allow(clippy::disallowed_methods, reason = "only wrappers call it, on threads that run")]
 fn now_on(clock: c_int) -> u64 {
@@ -105,7 +114,43 @@ pub fn count_down(address: u64) {
     }
 }
 
+/// Runs a function of libc's that reckons anew how long it is to wait when its futex(2) is interrupted.
+fn reckoning(wait: impl FnOnce() -> c_int) -> c_int {
+    let here = 0u8;
+    RECKONS.set((&raw const here) as u64);
+    let result = wait();
+    RECKONS.set(0);
+    result
+}
+
+/// Whether an interrupted futex(2), with these arguments and stack pointer, is made by a function that reckons its time anew.
+pub fn is_reckoned_anew(operation: u64, time: u64, sp: u64) -> bool {
+    let waits = operation as c_int & !(libc::FUTEX_PRIVATE_FLAG | libc::FUTEX_CLOCK_REALTIME) == libc::FUTEX_WAIT;
+    waits && time != 0 && RECKONS.get().checked_sub(sp).is_some_and(|distance| distance < NEAR)
+}
+
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// Is left the EINTR of its wait.
+    fn pthread_mutex_timedlock(mutex: *mut libc::pthread_mutex_t, until: *const timespec) -> c_int {
+        reckoning(|| next(mutex, until))
+    }
+    /// As pthread_mutex_timedlock.
+    fn pthread_mutex_clocklock(mutex: *mut libc::pthread_mutex_t, clock: c_int, until: *const timespec) -> c_int {
+        reckoning(|| next(mutex, clock, until))
+    }
+    /// As pthread_mutex_timedlock.
+    fn pthread_timedjoin_np(thread: libc::pthread_t, result: *mut *mut c_void, until: *const timespec) -> c_int {
+        reckoning(|| next(thread, result, until))
+    }
+    /// As pthread_mutex_timedlock.
+    fn pthread_clockjoin_np(
+        thread: libc::pthread_t,
+        result: *mut *mut c_void,
+        clock: c_int,
+        until: *const timespec,
+    ) -> c_int {
+        reckoning(|| next(thread, result, clock, until))
+    }
     /// Waits with a copy of its time.
     fn semtimedop(id: c_int, operations: *mut libc::sembuf, count: libc::size_t, limit: *const timespec) -> c_int {
         with_copy(limit, |limit| next(id, operations, count, limit))

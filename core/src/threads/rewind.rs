@@ -77,9 +77,11 @@ fn handler_is_due(frame: &libc::ucontext_t) -> bool {
     (1..=64).filter(|n| due & (1 << (n - 1)) != 0).any(|n| crate::signal::disposition(n).is_some_and(|d| d.handler > 1))
 }
 
-/// Enters the call again unless a handler is due.
+/// Enters the call again unless a handler is due, or libc does that itself.
 pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
-    if number >= 0 && !handler_is_due(frame) {
+    let reckons = number == libc::SYS_futex
+        && timed::is_reckoned_anew(register(frame, REG_RSI), register(frame, REG_R10), register(frame, REG_RSP));
+    if number >= 0 && !reckons && !handler_is_due(frame) {
         if matches!(number, libc::SYS_epoll_wait | libc::SYS_epoll_pwait)
             && let Some(milliseconds) = timed::milliseconds_left()
         {
