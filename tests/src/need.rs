@@ -25,6 +25,11 @@ impl Need {
     /// Where monotonic time is the machine's.
     pub const TIME_NAMESPACE: Need = Need::Feature("time_namespace", "monotonic time goes back after a reboot");
 
+    /// Where a restart may choose ids.
+    pub const CHOSEN_IDS: Need = Need::Feature("clone3_set_tid", "ids come back translated only");
+    /// Where a restart may have a pid namespace of its own.
+    pub const PID_NAMESPACE: Need = Need::Feature("pid_namespace", "no restart can be told to make one");
+
     /// Why the case cannot run, if it cannot.
     pub fn obstacle(self) -> Option<String> {
         match self {

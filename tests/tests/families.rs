@@ -3,7 +3,7 @@
 
 use dmtcp_tests::progress::Progress;
 use dmtcp_tests::scenario::text;
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs;
 use std::ops::RangeInclusive;
 use std::os::unix::fs::{PermissionsExt, chown, symlink};
@@ -393,7 +393,9 @@ fn main() -> ExitCode {
         Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).sampled_as(RunAs::User),
         Case::flow("a_signal_to_everybody", relatives("everybody"), a_signal_to_everybody)
             .sampled_as(RunAs::User)
-            .not_translated("it is about processes in a pid namespace"),
+            .not_translated("it is about processes in a pid namespace")
+            .needs(Need::CHOSEN_IDS)
+            .needs(Need::PID_NAMESPACE),
         Case::new("fifos_whose_openers_wait", Program::c("fifos.c", &[])).streams(4).sampled_as(RunAs::Root),
         Case::flow("children_outside", Program::c("outsiders.c", &[]), children_outside).sampled_as(RunAs::User),
         Case::flow("families_of_two_hosts", family("tree"), families_of_two_hosts)
@@ -412,7 +414,10 @@ fn main() -> ExitCode {
         ),
         Case::flow("images_that_do_not_belong_together", family("tree"), images_that_do_not_belong_together).streams(7),
         Case::flow("while_the_originals_hold_their_ids", family("tree"), while_the_originals_hold_their_ids).streams(7),
-        Case::flow("always_in_a_namespace", family("orphans"), always_in_a_namespace).streams(4),
+        Case::flow("always_in_a_namespace", family("orphans"), always_in_a_namespace)
+            .streams(4)
+            .needs(Need::CHOSEN_IDS)
+            .needs(Need::PID_NAMESPACE),
         Case::flow("by_way_of_the_original_program", family("tree"), by_way_of_the_original_program).streams(7),
     ])
 }

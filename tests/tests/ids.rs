@@ -2,7 +2,7 @@
 //!
 //! All other tests run so, too, as `NAME::USER::translated`, when all tests are asked for.
 
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs::File;
 use std::process::ExitCode;
 
@@ -86,7 +86,7 @@ fn shell(shell: &str, name: &str) -> Program {
 fn main() -> ExitCode {
     let c = |source| Program::c(source, &[]);
     let family = |kind| Program::c("families.c", &[]).args(&[kind]);
-    let cases = vec![
+    let both_ways = [
         Case::flow("ids_of_process_and_threads", c("ids.c"), both_ways_in_turn).streams(5),
         Case::flow("ids_that_calls_take_and_give", c("ids_in_calls.c"), asked_between_checkpoints)
             .streams(2)
@@ -104,9 +104,12 @@ fn main() -> ExitCode {
         Case::flow("parent_waits_for_children", family("waiting"), both_ways_in_turn).streams(2),
         Case::flow("dash_starts_programs", shell("/bin/dash", "dash"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("bash_starts_programs", shell("/bin/bash", "bash"), both_ways_in_turn).full_only(),
+    ];
+    let translated_only = [
         Case::flow("neither_privilege_nor_namespace", family("tree"), neither_privilege_nor_namespace).streams(7),
         Case::flow("beside_the_originals", family("tree"), beside_the_originals).streams(7).full_only(),
     ];
+    let both_ways = both_ways.into_iter().map(|case| case.needs(Need::CHOSEN_IDS).needs(Need::PID_NAMESPACE));
     let each = |case: Case| case.not_translated("it says of each restart how ids come back");
-    runner::main(cases.into_iter().map(each).collect())
+    runner::main(both_ways.chain(translated_only).map(each).collect())
 }
