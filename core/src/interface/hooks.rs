@@ -71,6 +71,11 @@ pub fn start() -> Result<(), String> {
     Ok(())
 }
 
+/// Whether there is such a thread.
+pub fn are_there() -> bool {
+    THREAD.load(Ordering::Acquire) != 0
+}
+
 /// In a fork's child: the thread is not there. True: it was in the parent.
 pub fn after_fork() -> bool {
     DUE.store(0, Ordering::Release);

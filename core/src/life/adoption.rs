@@ -101,7 +101,7 @@ pub fn is_forsaken(child: i32) -> bool {
 /// False: it was not asked, or could not be.
 pub fn ask(child: i32) -> bool {
     let number = config::config().map_or(0, |c| c.signal);
-    if number == 0 || interface::plugins::are_there() || !is_forsaken(child) {
+    if number == 0 || interface::hooks::are_there() || !is_forsaken(child) {
         return false;
     }
     tracer::hold(child, |ptrace| {
