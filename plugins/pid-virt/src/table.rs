@@ -131,13 +131,23 @@ impl Moved {
 #[cold]
 pub fn attach() -> Option<Table> {
     let found = open_by_name();
-    let address = found.map_or(0, |table| table.address());
-    if TABLE.compare_exchange(UNKNOWN, address, Ordering::AcqRel, Ordering::Acquire).is_err() {
+    if !settle(&TABLE, found) {
         return current();
     }
     let table = found?;
     note_process(table.ensure(sys::pid()));
     Some(table)
+}
+
+/// Puts what was found into the word. When two threads have looked at once, the second one's mapping goes: what belongs to
+/// nobody is told of by every checkpoint.
+fn settle(word: &AtomicU64, found: Option<Table>) -> bool {
+    let address = found.map_or(0, |table| table.address());
+    let first = word.compare_exchange(UNKNOWN, address, Ordering::AcqRel, Ordering::Acquire).is_ok();
+    if !first && found.is_some() {
+        let _ = sys::unmap(address, LENGTH as u64);
+    }
+    first
 }
 
 /// The only thread of a new process takes the process's id.
@@ -282,3 +292,30 @@ pub static TRANSLATOR: Translator = Translator {
     waits_again: commands::waits_again,
     handler_behind: signals::handler_behind,
 };
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")]
+mod tests {
+    use super::*;
+
+    /// A program that is executed is looked at by its first thread and by ours at the same time.
+    #[test]
+    fn threads_that_look_at_once_leave_one_mapping() {
+        let path = format!("{PREFIX}unit-test-{}", std::process::id());
+        let file = std::fs::File::options().read(true).write(true).create_new(true).open(&path).unwrap();
+        file.set_len(LENGTH as u64).unwrap();
+        let (prot, flags) = (libc::PROT_READ | libc::PROT_WRITE, libc::MAP_SHARED | libc::MAP_NORESERVE);
+        let number = std::os::fd::AsRawFd::as_raw_fd(&file);
+        // SAFETY: the file is mapped whole.
+        let look = || Some(unsafe { Table::mapped(sys::map(0, LENGTH, prot, flags, number, 0).unwrap()) });
+        let (first, second) = (look(), look());
+        let word = AtomicU64::new(UNKNOWN);
+        assert!(settle(&word, first));
+        assert!(!settle(&word, second));
+        let maps = std::fs::read_to_string("/proc/self/maps").unwrap();
+        std::fs::remove_file(&path).unwrap();
+        let there: Vec<&str> = maps.lines().filter(|line| line.ends_with(&path)).collect();
+        assert_eq!(there.len(), 1, "{maps}");
+        assert!(there[0].starts_with(&format!("{:x}-", word.load(Ordering::Acquire))), "{maps}");
+    }
+}
