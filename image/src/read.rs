@@ -173,6 +173,10 @@ fn notes(bytes: &[u8]) -> Result<Vec<Note<'_>>, Error> {
 impl Image {
     /// Opens an image and checks everything but the bytes of its extents.
     pub fn open(path: &Path) -> Result<Self, Error> {
+        // Opening a FIFO would wait for a writer.
+        if !path.metadata()?.is_file() {
+            return Err(Error::Foreign);
+        }
         let file = File::open(path)?;
         let length = file.metadata()?.len();
         if length == 0 {

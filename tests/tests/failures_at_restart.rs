@@ -115,6 +115,10 @@ fn foreign(s: &mut Scenario) -> Result<()> {
     refused(s, "a file that is not there", &[&other], name)?;
     fs::create_dir(&other)?;
     refused(s, "a directory", &[&other], name)?;
+    fs::remove_dir(&other)?;
+    nix::unistd::mkfifo(&other, nix::sys::stat::Mode::S_IRWXU)?;
+    s.run_as().own(&other)?;
+    refused(s, "a FIFO", &[&other], name)?;
     let whole = fs::read(&image)?;
     // The note that holds the version of the format: owner, then its type in the word before.
     let mark = [&0x4454_0001u32.to_le_bytes()[..], b"DMTCP\0\0\0"].concat();
