@@ -44,9 +44,9 @@ pub enum LaunchError {
     /// No scratch directory.
     #[error(transparent)]
     Scratch(#[from] ScratchError),
-    /// A variable names no method of compression.
+    /// A variable has a value that means nothing.
     #[error("{0}")]
-    Compression(String),
+    Variable(String),
     /// No directory for images.
     #[error("cannot use the checkpoint directory {}: {error}", .path.display())]
     CheckpointDir {
@@ -92,7 +92,8 @@ pub fn list_plugins(flags: &LaunchFlags) -> Result<String, LaunchError> {
 
 fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let quiet = flags.coordinator.quiet(PROGRAM);
-    let compression = flags.compression().map_err(LaunchError::Compression)?;
+    let compression = flags.compression().map_err(LaunchError::Variable)?;
+    flags.check_variables().map_err(LaunchError::Variable)?;
     // clap demands a command.
     let name = flags.command.first().map(OsString::as_os_str).unwrap_or_default();
     let program = target::find(name)?;

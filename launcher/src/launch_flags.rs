@@ -6,6 +6,7 @@ use clap::{ArgAction, Args, Parser, ValueEnum};
 use dmtcp_image::codec::Method;
 use dmtcp_protocol::env;
 use std::ffi::OsString;
+use std::num::NonZeroU32;
 use std::path::PathBuf;
 
 /// How images are compressed when nobody says anything. The original compresses too, and scripts count on small images.
@@ -64,7 +65,7 @@ pub struct LaunchFlags {
     #[arg(long)]
     pub allow_file_overwrite: bool,
     /// Signal that stops threads [env: DMTCP_SIGCKPT] [default: 62]
-    #[arg(long, value_name = "NUMBER", value_parser = clap::value_parser!(u8).range(1..=64))]
+    #[arg(long, value_name = "NUMBER", value_parser = signal)]
     pub ckpt_signal: Option<u8>,
     /// Load these plugins, separated by colons
     #[arg(long, value_name = "FILE[:FILE...]")]
@@ -176,6 +177,27 @@ impl LaunchFlags {
         by_flag.map(Ok).or_else(by_name).unwrap_or_else(old)
     }
 
+    /// Fails by a sentence if a variable has a value that means nothing, and no flag says otherwise.
+    pub fn check_variables(&self) -> Result<(), String> {
+        let failed = |name: &str, error| Err(format!("{name}: {error}"));
+        if let (None, Some(Err(error))) = (self.ckpt_signal, flags::text(&[env::SIGCKPT]).map(|text| signal(&text))) {
+            return failed(env::SIGCKPT, error);
+        }
+        let clock = flags::text(&[env::CLOCK]);
+        if let (None, Some(text)) = (self.clock, &clock)
+            && Clock::from_str(text, false).is_err()
+        {
+            return failed(env::CLOCK, format!("'{text}' is no clock: use continue or real"));
+        }
+        let generations = flags::text(&[env::KEEP]);
+        match (self.keep, &generations) {
+            (None, Some(text)) if text.parse::<NonZeroU32>().is_err() => {
+                failed(env::KEEP, format!("'{text}' is no number of generations: use 1 or more"))
+            }
+            _ => Ok(()),
+        }
+    }
+
     /// Whether a plugin that comes with this program is switched off, by flag or environment.
     pub fn is_disabled(&self, plugin: &BuiltIn) -> bool {
         self.disable_all()
@@ -236,6 +258,16 @@ fn old_switch(old: &str) -> Option<bool> {
         "0" => Some(false),
         "1" => Some(true),
         _ => None,
+    }
+}
+
+/// A signal that can stop threads.
+fn signal(text: &str) -> Result<u8, String> {
+    match text.parse() {
+        Ok(9 | 19) => Err(format!("signal {text} cannot be used to stop threads: no program can handle it")),
+        Ok(32 | 33) => Err(format!("signal {text} cannot be used to stop threads: libc has it for itself")),
+        Ok(number @ 1..=64) => Ok(number),
+        _ => Err(format!("'{text}' is no number of a signal: use 1 to 64")),
     }
 }
 

@@ -234,6 +234,29 @@ fn variables_for_the_program(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// What a flag or variable cannot mean is said before the program runs.
+fn values_that_mean_nothing_are_refused(s: &mut Scenario) -> Result<()> {
+    let table: [(Given, &str); 8] = [
+        ((&["--ckpt-signal", "9"], &[]), "no program can handle it"),
+        ((&["--ckpt-signal", "33"], &[]), "libc has it for itself"),
+        ((&["--ckpt-signal", "65"], &[]), "use 1 to 64"),
+        ((&[], &[("DMTCP_SIGCKPT", "32")]), "DMTCP_SIGCKPT: signal 32"),
+        ((&[], &[("DMTCP_SIGCKPT", "USR1")]), "DMTCP_SIGCKPT: 'USR1'"),
+        ((&[], &[("DMTCP_KEEP", "0")]), "DMTCP_KEEP: '0'"),
+        ((&[], &[("DMTCP_CLOCK", "wall")]), "DMTCP_CLOCK: 'wall'"),
+        ((&[], &[("DMTCP_COMPRESS", "best")]), "DMTCP_COMPRESS: 'best'"),
+    ];
+    for ((options, variables), expected) in table {
+        let mut command = launcher(s)?;
+        command.args(options).envs(variables.iter().copied()).args(["echo", "it ran"]);
+        let ended = s.output(command)?;
+        let said = text(&ended);
+        ensure!(ended.status.code() == Some(99), "{options:?} {variables:?}: {}, not 99: {said}", ended.status);
+        ensure!(said.contains(expected) && !said.contains("it ran"), "{options:?} {variables:?}: {said}");
+    }
+    Ok(())
+}
+
 /// The old names of the variables for the coordinator's address, and those that a coordinator itself reads.
 fn addresses_in_the_environment(s: &mut Scenario) -> Result<()> {
     let port = s.port()?;
@@ -293,6 +316,8 @@ fn main() -> ExitCode {
         Case::flow("a_wrapper_is_left_out", threads(), a_wrapper_is_left_out).sampled_as(RunAs::User),
         Case::flow("plugins_are_switched", threads(), plugins_are_switched).sampled_as(RunAs::User),
         Case::flow("variables_for_the_program", threads(), variables_for_the_program).sampled_as(RunAs::User),
+        Case::flow("values_that_mean_nothing_are_refused", threads(), values_that_mean_nothing_are_refused)
+            .sampled_as(RunAs::User),
         Case::flow("addresses_in_the_environment", threads(), addresses_in_the_environment).sampled_as(RunAs::User),
         Case::flow("failures_for_debugging", threads(), failures_for_debugging).sampled_as(RunAs::User),
         Case::new("io_uring_is_refused", Program::c("io_uring_refused.c", &["-pthread"]))
