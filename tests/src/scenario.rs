@@ -64,6 +64,7 @@ pub struct Scenario {
     fresh: bool,
     steps_on_stdout: bool,
     output_in_pipe: bool,
+    input: Option<PathBuf>,
     on_terminal: Option<StartedBy>,
     terminal: Option<Terminal>,
     others: Vec<(Option<Child>, Option<Coordinator>)>,
@@ -98,6 +99,7 @@ impl Scenario {
             fresh: false,
             steps_on_stdout: false,
             output_in_pipe: false,
+            input: None,
             on_terminal: None,
             terminal: None,
             others: Vec::new(),
@@ -261,6 +263,9 @@ impl Scenario {
             command.stdout(writer.try_clone()?).stderr(writer);
         } else {
             command.stdout(file.try_clone()?).stderr(file);
+        }
+        if let Some(input) = &self.input {
+            command.stdin(OpenOptions::new().read(true).append(true).open(input)?);
         }
         // As a shell with job control does it.
         command.process_group(0);

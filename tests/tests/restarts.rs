@@ -4,8 +4,8 @@
 use dmtcp_image::read::Image;
 use dmtcp_tests::scenario::text;
 use dmtcp_tests::{Case, Context, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
-use std::fs;
-use std::os::unix::fs::FileExt;
+use std::fs::{self, Permissions};
+use std::os::unix::fs::{FileExt, PermissionsExt};
 use std::process::ExitCode;
 
 /// Exit status of `threads.c`.
@@ -220,6 +220,20 @@ fn output_in_a_file(s: &mut Scenario) -> Result<()> {
     check_printed(&fs::read_to_string(first)?)
 }
 
+/// A log that its user may not open, opened for it at the launch and at each restart, as a service manager does.
+fn a_log_that_another_user_has_opened(s: &mut Scenario) -> Result<()> {
+    let log = s.path("service.log");
+    fs::write(&log, "")?;
+    fs::set_permissions(&log, Permissions::from_mode(0o600))?;
+    s.input_from(&log);
+    s.three_generations(10)?;
+    s.finish(STATUS)?;
+    let written = fs::read_to_string(&log)?;
+    let numbers: Vec<usize> = written.lines().map(str::parse).collect::<Result<_, _>>()?;
+    ensure!(numbers.len() > 40 && numbers.iter().copied().eq(1..=numbers.len()), "what was written: {written}");
+    Ok(())
+}
+
 /// The image is an ELF core that gdb opens with the program's own functions on the stacks.
 fn core_file(s: &mut Scenario) -> Result<()> {
     one_image(s)?;
@@ -318,6 +332,12 @@ fn main() -> ExitCode {
             .only(RunAs::Root),
         Case::flow("output_in_a_pipe_goes_to_the_restarter", streams(), output_to_the_restarter),
         Case::flow("output_in_a_file_stays_there", streams(), output_in_a_file),
+        Case::flow(
+            "a_log_that_another_user_has_opened",
+            Program::c("lent_file.c", &[]),
+            a_log_that_another_user_has_opened,
+        )
+        .only(RunAs::User),
         Case::flow("image_is_a_core_file", threads(), core_file).streams(8).sampled_as(RunAs::Root),
         Case::flow("core_alone_without_plugins", threads(), core_alone)
             .streams(8)

@@ -11,6 +11,11 @@ use std::process::ExitStatus;
 use std::time::Instant;
 
 impl Scenario {
+    /// From now on, standard input is this file, which the test opens, for reading and appending.
+    pub fn input_from(&mut self, file: &Path) {
+        self.input = Some(file.into());
+    }
+
     /// Three generations: each is checkpointed, works on, is killed, and is restarted in another way.
     pub fn three_generations(&mut self, steps: u64) -> Result<()> {
         self.generations(&[Restart::images(), Restart::script(), Restart::images().moved()], steps)

@@ -3,7 +3,7 @@
 //! A path is tried as it was; then, if it lay below the working directory, at the same place below the one that
 //! dmtcp_restart has now: a job whose directory was moved or copied goes on there.
 
-use crate::restart::{checked, describe};
+use crate::restart::{checked, describe, streams};
 use crate::state::{Files, Named, Open};
 use dmtcp_plugin_api::restart::Host;
 use std::ffi::{CString, OsStr};
@@ -105,7 +105,8 @@ fn open_somehow(host: &Host<'_>, open: &Open, path: &Path, flags: i32) -> io::Re
             raw(path, flags & !libc::O_DIRECT, 0)
         }
         Err(e) if e.kind() == io::ErrorKind::PermissionDenied => {
-            with_own_mode(path, |p| raw(p, flags, 0)).unwrap_or(Err(e))
+            let own = with_own_mode(path, |p| raw(p, flags, 0));
+            own.or_else(|| Some(Ok(streams::to_file(host, open, path)?))).unwrap_or(Err(e))
         }
         other => other,
     }

@@ -3,8 +3,10 @@
 use crate::restart::{describe, open};
 use crate::state::{Open, What};
 use dmtcp_plugin_api::restart::Host;
+use std::fs::File;
 use std::io::{self, IsTerminal};
 use std::os::fd::{AsRawFd, BorrowedFd, OwnedFd};
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// Numbers of the standard streams.
@@ -57,6 +59,21 @@ pub fn inherited(host: &Host<'_>, wanted: &Open, number: i32) -> Result<OwnedFd,
             null(wanted)
         }
     }
+}
+
+/// A file that may not be opened: a log that another user has opened for the program, as service managers do, and for
+/// dmtcp_restart, too.
+pub fn to_file(host: &Host<'_>, wanted: &Open, path: &Path) -> Option<OwnedFd> {
+    let file = path.metadata().ok()?;
+    let leads_there = |stream: &BorrowedFd<'_>| {
+        let now = stream.try_clone_to_owned().and_then(|own| File::from(own).metadata());
+        // SAFETY: no memory is passed.
+        let mode = unsafe { libc::fcntl(stream.as_raw_fd(), libc::F_GETFL) } & libc::O_ACCMODE;
+        let allows = mode == libc::O_RDWR || mode == wanted.flags & libc::O_ACCMODE;
+        allows && now.is_ok_and(|now| (now.dev(), now.ino()) == (file.dev(), file.ino()))
+    };
+    let stream = STREAMS.filter_map(|number| host.inherited(number)).find(leads_there)?;
+    duplicate(stream, wanted).ok()
 }
 
 /// A stream of dmtcp_restart's. It is shared with whoever started that; so if its flags are not what the program had, a
