@@ -130,9 +130,16 @@ fn arch_prctl_get(what: usize) -> u64 {
     value
 }
 
+/// Whether there is a thread control block of libc's at this address: it begins with its own address. A program may have
+/// loaded the register with anything for a moment.
+fn is_thread_control_block(fs: u64) -> bool {
+    let mut first = [0];
+    capture::sink::copy_words(fs, &mut first) == 1 && first == [fs]
+}
+
 /// The thread's rseq area if it is registered where libc keeps it.
 fn registered_rseq(fs: u64) -> u64 {
-    let Some(offset) = life::libc_rseq_offset() else { return 0 };
+    let Some(offset) = life::libc_rseq_offset().filter(|_| is_thread_control_block(fs)) else { return 0 };
     let area = fs.wrapping_add_signed(offset);
     // SAFETY: registering what is registered says EBUSY and changes nothing; if it was not, it is undone at once.
     unsafe {
