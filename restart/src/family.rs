@@ -366,9 +366,9 @@ impl Maker<'_> {
             }
         }
         let staged = self.collect(&watched, Kind::Ready, processes);
+        let crossed = staged.and_then(|()| self.cross());
         self.link.restoration.progress.clear(self.link.restoration.plugins.stderr());
-        staged?;
-        let crossed = self.cross()?;
+        let crossed = crossed?;
         self.link.open(Gate::Ready, processes - crossed.len());
         for remote in crossed {
             remote.release().map_err(SpawnError::Inject)?;

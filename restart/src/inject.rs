@@ -19,11 +19,12 @@ use crate::layout::{self, Layout, Placement, Source, Vdso};
 use crate::mm::Way;
 use crate::original::{self, Original};
 use crate::process::Restoration;
+use crate::progress::Shown;
 use crate::staging::{Stage, StageError};
 use crate::stub::{self, Control, Place};
 use crate::vdso;
 use dmtcp_image::record::{Region, kind};
-use dmtcp_image::{CHUNK, PAGE};
+use dmtcp_image::{CHUNK, PAGE, sum};
 use libc::user_regs_struct;
 use nix::sys::ptrace;
 use nix::sys::uio::{RemoteIoVec, process_vm_readv, process_vm_writev};
@@ -247,7 +248,13 @@ impl Remote {
     }
 
     /// Brings the bytes of one region.
-    fn stage(&self, stage: &Stage<'_>, region: &Region, gaps: &mut Gaps) -> Result<Source, InjectError> {
+    fn stage(
+        &self,
+        stage: &Stage<'_>,
+        region: &Region,
+        gaps: &mut Gaps,
+        progress: &Shown,
+    ) -> Result<Source, InjectError> {
         let length = region.end - region.start;
         if region.kind == kind::OBJECT {
             let at = stage.room(region, gaps)?;
@@ -273,11 +280,13 @@ impl Remote {
             let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
         }
         let home = |address: u64| at + (address - region.start);
-        if backed {
-            stage.each_chunk(region, |address, chunk| self.write_what_differs(home(address), chunk))?;
-        } else {
-            stage.each_data(region, |address, bytes| self.write(home(address), bytes))?;
-        }
+        stage.each_chunk(region, |address, chunk| {
+            let write = |offset: usize, run: &[u8]| self.write(home(address) + offset as u64, run);
+            let done =
+                if backed { self.write_what_differs(home(address), chunk) } else { sum::for_each_run(chunk, write) };
+            progress.add(chunk.len());
+            done
+        })?;
         self.protect(at, length, u64::from(region.prot))?;
         Ok(Source::Staged(at))
     }
@@ -326,9 +335,10 @@ impl Remote {
         let remote = self;
         let file = restoration.plugins.descriptors().number(restoration.plugins.image_handle(restoration.index));
         let stage = Stage::new(image, file, restoration.plugins.stderr(), restoration.lazy, crossing.objects.clone());
+        let progress = restoration.progress.shown_on(restoration.plugins.stderr());
         let mut placements = Vec::new();
         for region in stage.regions() {
-            let source = remote.stage(&stage, region, &mut gaps)?;
+            let source = remote.stage(&stage, region, &mut gaps, &progress)?;
             placements.push(Placement { region: *region, anon_name: stage.anon_name(region), source });
         }
         let current = vdso::Current::among(&maps);

@@ -6,9 +6,11 @@ use crate::report;
 use dmtcp_launcher::progress::{self, CLEAR};
 use nix::poll::PollTimeout;
 use nix::sys::mman::{MapFlags, ProtFlags, mmap_anonymous};
+use std::cell::Cell;
 use std::num::NonZeroUsize;
 use std::os::fd::RawFd;
 use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Instant;
 
 /// The count.
 #[derive(Clone, Copy, Debug)]
@@ -45,10 +47,34 @@ impl Progress {
         report::write(descriptor, &progress::line("restoring memory", done, self.total));
     }
 
+    /// For whoever brings memory back, and shows itself how far it is.
+    pub fn shown_on(&self, descriptor: RawFd) -> Shown {
+        Shown { progress: *self, descriptor, last: Cell::new(None) }
+    }
+
     /// Removes what was shown.
     pub fn clear(&self, descriptor: RawFd) {
         if self.done.is_some() {
             report::write(descriptor, CLEAR);
+        }
+    }
+}
+
+/// Counts and shows at the same time.
+#[derive(Debug)]
+pub struct Shown {
+    progress: Progress,
+    descriptor: RawFd,
+    last: Cell<Option<Instant>>,
+}
+
+impl Shown {
+    /// So many bytes more are in their place.
+    pub fn add(&self, bytes: usize) {
+        self.progress.add(bytes as u64);
+        if self.last.get().is_none_or(|last| last.elapsed() >= progress::PAUSE) {
+            self.progress.show(self.descriptor);
+            self.last.set(Some(Instant::now()));
         }
     }
 }

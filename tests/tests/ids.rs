@@ -97,6 +97,9 @@ fn main() -> ExitCode {
             .streams(3)
             .sampled_as(RunAs::User),
         Case::flow("signals", c("signals.c"), both_ways_in_turn).sampled_as(RunAs::Root),
+        Case::flow("ids_that_are_asked_for_all_the_time", c("asking.c"), both_ways_in_turn)
+            .streams(3)
+            .sampled_as(RunAs::User),
         Case::flow("handlers_that_are_about_to_begin", c("handlers_begin.c"), both_ways_in_turn)
             .sampled_as(RunAs::User),
         Case::flow("timers", c("posix_timers.c"), both_ways_in_turn).full_only(),

@@ -2,8 +2,9 @@
 
 use crate::children::{child, wait_by_id, wait4};
 use crate::listing::raw_listing;
+use crate::own::new_session;
 use crate::table;
-use crate::translate::{answer, made, own, shown, target, task};
+use crate::translate::{answer, asking, made, own, showing, target, task};
 use crate::watching::{capget, capset, ptrace};
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
@@ -19,6 +20,8 @@ enum Shape {
     Birth,
     /// It gives an id.
     Shows,
+    /// setsid.
+    BeginsSession,
     /// It takes the id of a task as its first argument.
     Takes,
     /// It takes one and gives one.
@@ -41,7 +44,8 @@ fn shape(number: c_long) -> Shape {
     const NOBODYS: usize = usize::MAX;
     match number {
         libc::SYS_getpid | libc::SYS_gettid | libc::SYS_set_tid_address => Shape::Own,
-        libc::SYS_getppid | libc::SYS_getpgrp | libc::SYS_setsid => Shape::Shows,
+        libc::SYS_getppid | libc::SYS_getpgrp => Shape::Shows,
+        libc::SYS_setsid => Shape::BeginsSession,
         libc::SYS_getpgid | libc::SYS_getsid => Shape::Both,
         libc::SYS_kill => Shape::Target,
         libc::SYS_setpgid | libc::SYS_tgkill | libc::SYS_rt_tgsigqueueinfo | libc::SYS_kcmp => Shape::TakesTwo,
@@ -81,12 +85,16 @@ fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: Shape) 
     match shape {
         Shape::None | Shape::Birth | Shape::Wait | Shape::WaitId => make(args),
         Shape::Own => c_long::from(own(|| make(args) as i32)),
-        Shape::Shows => c_long::from(shown(table, make(args) as i32)),
-        Shape::Takes | Shape::Both => {
+        Shape::Shows => c_long::from(showing(|| make(args) as i32)),
+        Shape::BeginsSession => c_long::from(new_session(|| make(args) as i32)),
+        Shape::Takes => {
             let Some(real) = id(args[0]) else { return none() };
             args[0] = real as usize;
-            let result = make(args);
-            if matches!(shape, Shape::Both) { c_long::from(shown(table, result as i32)) } else { result }
+            make(args)
+        }
+        Shape::Both => {
+            let call = |real| make([real as usize, 0, 0, 0, 0, 0]) as i32;
+            c_long::from(asking(args[0] as i32, call))
         }
         Shape::TakesTwo => {
             let (Some(first), Some(second)) = (id(args[0]), id(args[1])) else { return none() };

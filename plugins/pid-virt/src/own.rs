@@ -1,11 +1,18 @@
 //! Who a process is, and the calls that name processes, groups and sessions: signals, groups, terminals.
 
 use crate::table;
-use crate::translate::{fail, own, real, settled, showing, shown, target, task, with_task};
+use crate::translate::{asking, fail, own, real, settled, showing, shown, target, task, with_task, within_one_life};
+use dmtcp_plugin_api::sys;
 use libc::{c_int, c_ulong, c_void, pid_t, sigval};
 
 /// What `getppid` says when the parent is a stranger whose id is somebody else's: as if nobody were left.
 const INIT: pid_t = 1;
+
+/// Begins a session, which cannot be done twice. It has the id of the process that leads it.
+pub fn new_session(call: impl Fn() -> pid_t) -> pid_t {
+    let session = call();
+    if session > 0 { own(sys::pid) } else { session }
+}
 
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The virtual id.
@@ -14,22 +21,24 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn gettid() -> pid_t { own(next) }
     /// The virtual id of the parent.
     fn getppid() -> pid_t {
-        let parent = next();
-        match table::current() {
-            Some(table) if parent > 0 => table.shown(parent).unwrap_or(INIT),
-            _ => parent,
-        }
+        within_one_life(|| {
+            let parent = next();
+            match table::current() {
+                Some(table) if parent > 0 => table.shown(parent).unwrap_or(INIT),
+                _ => parent,
+            }
+        })
     }
     /// The virtual id of the group.
     fn getpgrp() -> pid_t { showing(next) }
     /// Both ways.
-    fn getpgid(pid: pid_t) -> pid_t { with_task(pid, |pid| showing(|| next(pid))) }
+    fn getpgid(pid: pid_t) -> pid_t { asking(pid, next) }
     /// Both ways.
-    fn __getpgid(pid: pid_t) -> pid_t { with_task(pid, |pid| showing(|| next(pid))) }
+    fn __getpgid(pid: pid_t) -> pid_t { asking(pid, next) }
     /// Both ways.
-    fn getsid(pid: pid_t) -> pid_t { with_task(pid, |pid| showing(|| next(pid))) }
+    fn getsid(pid: pid_t) -> pid_t { asking(pid, next) }
     /// The virtual id of the new session.
-    fn setsid() -> pid_t { showing(next) }
+    fn setsid() -> pid_t { new_session(next) }
     /// Real ids.
     fn setpgid(pid: pid_t, group: pid_t) -> c_int {
         settled(libc::ESRCH, || {

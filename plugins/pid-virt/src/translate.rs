@@ -57,18 +57,25 @@ pub fn made(table: Table, real: i32) -> i32 {
     if real <= 0 { real } else { table.ensure(real) }
 }
 
-/// A task's own id, by a call that may be made twice: again, if a restart fell between the kernel's answer, which then was the
-/// id of before, and its translation.
+/// Asks again, if a restart fell between the kernel's answer, which then was an id of before, and its translation.
 #[inline(always)]
-pub fn own(call: impl Fn() -> i32) -> i32 {
+pub fn within_one_life<R>(ask: impl Fn() -> R) -> R {
     loop {
         let restarts = table::restarts();
-        let real = call();
-        let id = table::current().map_or(real, |table| made(table, real));
+        let answer = ask();
         if table::restarts() == restarts {
-            return id;
+            return answer;
         }
     }
+}
+
+/// A task's own id, by a call that may be made twice.
+#[inline(always)]
+pub fn own(call: impl Fn() -> i32) -> i32 {
+    within_one_life(|| {
+        let real = call();
+        table::current().map_or(real, |table| made(table, real))
+    })
 }
 
 /// Calls again, from the look at the id on, when the call has found nobody and a restart fell between the two.
@@ -95,9 +102,17 @@ pub fn with_task<R: From<i32> + PartialEq>(id: i32, call: impl Fn(i32) -> R) -> 
     })
 }
 
-/// Calls, and shows the id that comes back.
+/// Makes a call that may be made twice, and shows the id that comes back.
 #[inline(always)]
 pub fn showing(call: impl Fn() -> c_int) -> c_int {
-    let id = call();
-    table::current().map_or(id, |table| shown(table, id))
+    within_one_life(|| {
+        let id = call();
+        table::current().map_or(id, |table| shown(table, id))
+    })
+}
+
+/// Makes a call that may be made twice with the real id of a task, or fails with ESRCH, and shows the id that comes back.
+#[inline(always)]
+pub fn asking(id: i32, call: impl Fn(i32) -> c_int) -> c_int {
+    within_one_life(|| with_task(id, |real| showing(|| call(real))))
 }
