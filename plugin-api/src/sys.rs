@@ -359,6 +359,12 @@ pub fn pid() -> i32 {
     done(unsafe { syscall!(Sysno::getpid) }).unwrap_or(0) as i32
 }
 
+/// getppid.
+pub fn parent() -> i32 {
+    // SAFETY: no arguments.
+    done(unsafe { syscall!(Sysno::getppid) }).unwrap_or(0) as i32
+}
+
 /// sched_yield.
 pub fn yield_cpu() {
     // SAFETY: no arguments.

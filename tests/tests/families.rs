@@ -375,6 +375,12 @@ fn main() -> ExitCode {
             .not_translated(
                 "a system call past libc gives the real id of a new child, which libc's functions do not take",
             ),
+        Case::flow("orphans_of_parents_that_are_killed_at_once", Program::c("successors.c", &[]), |s| {
+            all_are_met(s, 24, 5..=17)
+        })
+        .streams(5)
+        .sampled_as(RunAs::User)
+        .limit(300),
         Case::new("children_past_libc_that_stay", Program::c("past_libc.c", &[])).streams(8).full_only(),
         Case::flow("fifty_checkpoints_in_a_storm", Program::c("spawns.c", &[]), |s| a_storm(s, 50))
             .streams(8)

@@ -7,14 +7,13 @@
 //! Nobody waits for a child to join but those for whom it matters: its parent's part of a generation stays open until all
 //! its children have joined (the same with programs that are spawned, by vfork, posix_spawn, system, popen: they join from
 //! their constructor), and a process that ends waits for the children that it leaves behind, since after that nobody would
-//! know of them. So a daemon cannot get away; one whose parent is killed just then can.
+//! know of them. So a daemon cannot get away; one whose parent is killed just then is looked for ([`super::orphans`]).
 //!
 //! An exec ends the checkpoint thread, and the new program joins anew. Who executes one just while all others stop is looked
 //! for by its parent; who has no parent in the computation (the process that was launched, an orphan), by a process that
 //! the coordinator tells of those that have left a moment ago, the strays.
 
 use super::{MEMBER, adoption, start_checkpoint_thread};
-use crate::threads::stop;
 use crate::{interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
 use dmtcp_plugin_api::{proc_files, sys};
@@ -122,8 +121,8 @@ pub fn see_off() {
         return;
     }
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    let is_underway = |pid| matches!(standing(pid), Standing::Underway) && !adoption::is_forsaken(pid);
-    while children().into_iter().any(is_underway) && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
+    let is_on_its_way = |pid| is_underway(pid) && !adoption::is_forsaken(pid);
+    while children().into_iter().any(is_on_its_way) && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
         sys::nap(LOOK_AGAIN);
     }
 }
@@ -148,15 +147,25 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
 }
 
-/// Children of this process, by the thread that made them.
+/// Children of this process.
 fn children() -> Vec<i32> {
+    children_of("/proc/thread-self/..")
+}
+
+/// Children of a process with this directory of tasks, by the task that made them.
+pub fn children_of(tasks: &str) -> Vec<i32> {
     let mut out = Vec::new();
-    for tid in stop::tasks() {
-        let text = proc_files::read_file(&proc_files::task_path(tid, "children")).unwrap_or_default();
+    for tid in proc_files::numbers_in(tasks).unwrap_or_default() {
+        let text = proc_files::read_file(&format!("{tasks}/{tid}/children")).unwrap_or_default();
         let text = String::from_utf8_lossy(&text).into_owned();
         out.extend(text.split_ascii_whitespace().filter_map(|w| w.parse::<i32>().ok()));
     }
     out
+}
+
+/// Whether a process is about to become a member.
+pub fn is_underway(pid: i32) -> bool {
+    matches!(standing(pid), Standing::Underway)
 }
 
 /// How far a child is.

@@ -10,6 +10,7 @@
 use super::alone;
 use super::birth;
 use super::context::{self, Context, RESTARTED};
+use super::orphans;
 use super::restore;
 use super::room;
 use super::worker::{Worker, host_name, program};
@@ -180,9 +181,15 @@ fn find_children(worker: &mut Worker, generation: u64) -> Result<Vec<birth::Outs
         if worker.pass_one_of(generation, &[Barrier::Suspended, Barrier::Counted], BARRIER_LIMIT)? == Barrier::Counted {
             return Ok(outside);
         }
-        if birth::misses_somebody(host::description::neighbours(), &outside, &running, &worker.strays) {
-            log::note(&format!("generation {generation}: a process is executing a program, and is waited for"));
-            outside = birth::await_children(&worker.strays);
+        let mut strays = worker.strays.clone();
+        if !strays.is_empty() {
+            strays.extend(orphans::on_their_way());
+        }
+        if birth::misses_somebody(host::description::neighbours(), &outside, &running, &strays) {
+            log::note(&format!(
+                "generation {generation}: a process executes a program, or is an orphan, and is waited for"
+            ));
+            outside = birth::await_children(&strays);
             running = birth::running_children();
             worker.send(&FromClient::Again { generation });
         } else {

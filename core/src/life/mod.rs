@@ -19,6 +19,7 @@ pub mod exec;
 pub mod exec_list;
 pub mod keeper;
 pub mod link;
+pub mod orphans;
 mod pause;
 pub mod raw_calls;
 pub mod refusal;
@@ -33,7 +34,7 @@ use crate::threads::spawn;
 use crate::{capture, config, host, interface, log, signal, threads};
 use dmtcp_plugin_api::abi::{Event, InitPayload};
 use dmtcp_plugin_api::core::Level;
-use dmtcp_plugin_api::{proc_files, sys};
+use dmtcp_plugin_api::sys;
 use dmtcp_protocol::env as names;
 use std::ffi::{c_int, c_void};
 use std::sync::atomic::{AtomicI32, AtomicI64, AtomicPtr, AtomicU32, Ordering};
@@ -244,14 +245,7 @@ fn settle_program() {
 
 /// Whether the process was there some time before its program: it has executed one after another, perhaps past libc.
 fn is_aged() -> bool {
-    /// Behind the name in proc(5)'s `stat`: clock ticks after boot, of which a second has 100.
-    const BEGUN: usize = 19;
-    const TICK: u64 = 10_000_000;
-    let stat = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
-    let text = String::from_utf8_lossy(&stat).into_owned();
-    let word = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(BEGUN));
-    let begun = word.and_then(|word| word.parse::<u64>().ok()).map(|ticks| ticks * TICK);
-    begun.is_some_and(|begun| sys::clock(libc::CLOCK_BOOTTIME).saturating_sub(begun) > YOUTH)
+    orphans::age("/proc/thread-self/../../stat").is_some_and(|age| age > YOUTH)
 }
 
 /// Why the checkpoint thread could not join.
