@@ -52,8 +52,17 @@ pub fn set_disposition(number: i32, action: &KernelAction) -> Result<(), i32> {
     .map(drop)
 }
 
+/// Signals that stay unblocked beside the checkpoint's.
+static UNBLOCKED: AtomicU64 = AtomicU64::new(0);
+
+/// Leaves these signals unblocked from now on, whatever the program or the core asks for.
+pub fn leave_unblocked(signals: u64) {
+    UNBLOCKED.store(signals, Ordering::Release);
+}
+
 /// Sets the calling thread's mask and gives the old one.
 pub fn set_mask(mask: u64) -> u64 {
+    let mask = mask & !UNBLOCKED.load(Ordering::Acquire);
     let mut old = 0u64;
     // SAFETY: both are kernel sets of 8 bytes.
     let _ = unsafe {
@@ -151,7 +160,7 @@ fn without(set: *const sigset_t) -> Option<sigset_t> {
     // SAFETY: the application passes a valid set, as the wrapped function demands.
     let mut copy = unsafe { set.read() };
     // SAFETY: the first word of a sigset_t is the kernel's set.
-    unsafe { *(&raw mut copy).cast::<u64>() &= !bit() };
+    unsafe { *(&raw mut copy).cast::<u64>() &= !(bit() | UNBLOCKED.load(Ordering::Acquire)) };
     Some(copy)
 }
 

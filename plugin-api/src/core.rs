@@ -278,6 +278,19 @@ impl Core {
         out
     }
 
+    /// Makes the core's own system calls by the `syscall; ret` at this address, and keeps these signals unblocked.
+    ///
+    /// # Safety
+    /// As for [`crate::sys::gate::set`].
+    pub unsafe fn divert(&self, gate: usize, signals: u64) {
+        (self.api.divert)(gate, signals);
+    }
+
+    /// Has each thread of the application call this while all are stopped: at RESTART.
+    pub fn in_each_thread(&self, function: extern "C" fn(*mut c_void)) {
+        (self.api.in_each_thread)(function);
+    }
+
     /// A variable in the environment of dmtcp_restart; `None`: not set there, or this is no restart.
     pub fn restart_environment(&self, name: &CStr) -> Option<Vec<u8>> {
         read_text(|into, room| (self.api.restart_environment)(name.as_ptr(), into, room))

@@ -2,6 +2,7 @@
 //!
 //! Each function is a thin wrapper of the call of its name; see its man page in section 2.
 
+pub mod gate;
 mod process;
 
 pub use process::{
@@ -9,13 +10,18 @@ pub use process::{
     set_nice, set_scheduling, user_ids,
 };
 
+use gate::syscall;
 use std::ffi::c_void;
-use syscalls::{Sysno, syscall};
+use syscalls::Sysno;
 
 type Result<T> = std::result::Result<T, i32>;
 
-fn done(result: std::result::Result<usize, syscalls::Errno>) -> Result<usize> {
-    result.map_err(syscalls::Errno::into_raw)
+/// No errno is higher.
+const HIGHEST_ERROR: isize = 4095;
+
+fn done(result: usize) -> Result<usize> {
+    let value = result as isize;
+    if (-HIGHEST_ERROR..0).contains(&value) { Err(-value as i32) } else { Ok(result) }
 }
 
 /// Any system call.
@@ -23,22 +29,8 @@ fn done(result: std::result::Result<usize, syscalls::Errno>) -> Result<usize> {
 /// # Safety
 /// As the call itself: pointers among the arguments must be valid for what the kernel does with them.
 pub unsafe fn call(number: i32, args: [usize; 6]) -> Result<usize> {
-    let Some(number) = Sysno::new(number as usize) else { return Err(libc::ENOSYS) };
     // SAFETY: the caller's promise.
-    done(
-        unsafe { syscalls::raw_syscall!(number, args[0], args[1], args[2], args[3], args[4], args[5]) }
-            .try_into_result(),
-    )
-}
-
-trait IntoResult {
-    fn try_into_result(self) -> std::result::Result<usize, syscalls::Errno>;
-}
-
-impl IntoResult for usize {
-    fn try_into_result(self) -> std::result::Result<usize, syscalls::Errno> {
-        syscalls::Errno::from_ret(self)
-    }
+    done(unsafe { gate::enter(number as usize, args) })
 }
 
 /// A descriptor that closes itself by a raw close.

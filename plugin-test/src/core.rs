@@ -150,6 +150,8 @@ static API: CoreApi = CoreApi {
     happened,
     tasks,
     asked: wanted,
+    divert,
+    in_each_thread,
 };
 
 /// Bytes that a plugin passed.
@@ -171,6 +173,12 @@ fn name_of(name: *const c_char) -> Vec<u8> {
 extern "C" fn wanted(_: u32) -> bool {
     true
 }
+
+/// It makes no calls on threads of the plugin's.
+extern "C" fn divert(_: usize, _: u64) {}
+
+/// Nobody is stopped.
+extern "C" fn in_each_thread(_: extern "C" fn(*mut c_void)) {}
 
 /// The plugin under test is the only one there is to be told.
 extern "C" fn happened(event: u32, data: *mut c_void) {

@@ -47,6 +47,8 @@ pub const IDS: &str = "DMTCP_IDS";
 pub const NO_IDS: &str = "0000000000000000";
 /// `same` or `translate`: the only way in which a restart may give processes their ids back; else it finds one.
 pub const PID_RESTORE: &str = "DMTCP_PID_RESTORE";
+/// `auto`, `always` or `never`: whether system calls past libc are trapped while ids are translated.
+pub const INLINE_IDS: &str = "DMTCP_INLINE_IDS";
 /// Comma-separated kernel features that must not be used, so that each fallback can be tested.
 pub const FORBID: &str = "DMTCP_FORBID";
 /// The names that [`FORBID`] may list.
@@ -98,7 +100,7 @@ pub const ABORT_ON_FAILURE: [&str; 2] = ["DMTCP_ABORT_ON_FAILURE", "DMTCP_ABORT_
 pub const SLEEP_ON_FAILURE: &str = "DMTCP_SLEEP_ON_FAILURE";
 
 /// What goes along when a program is executed with another environment.
-pub const CARRIED: [&str; 32] = [
+pub const CARRIED: [&str; 33] = [
     COORD_HOST,
     COORD_PORT,
     COORD_KEY_FILE,
@@ -118,6 +120,7 @@ pub const CARRIED: [&str; 32] = [
     ON_UNSUPPORTED,
     FORBID,
     IDS,
+    INLINE_IDS,
     DISABLE_WRAPPERS,
     REFUSE_IO_URING,
     RESTART_PROGRAM,

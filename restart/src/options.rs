@@ -2,6 +2,7 @@
 
 use clap::{Parser, ValueEnum};
 use dmtcp_launcher::flags::{Clock, CoordinatorFlags};
+use dmtcp_protocol::env;
 use std::path::PathBuf;
 
 /// Where the processes get their ids.
@@ -13,6 +14,29 @@ pub enum PidNamespace {
     Force,
     /// Never
     Never,
+}
+
+/// For which programs system calls past libc get translated ids.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, ValueEnum)]
+pub enum InlineIds {
+    /// For programs in whose code there are such calls with ids
+    Auto,
+    /// For all
+    Always,
+    /// For none
+    Never,
+}
+
+impl InlineIds {
+    /// As a restored process reads it in the environment that it is told.
+    pub fn variable(self) -> Vec<u8> {
+        let value = match self {
+            Self::Auto => "auto",
+            Self::Always => "always",
+            Self::Never => "never",
+        };
+        format!("{}={value}", env::INLINE_IDS).into_bytes()
+    }
 }
 
 /// Restarts a computation from its checkpoint images.
@@ -52,6 +76,10 @@ pub struct Options {
     /// Whether processes get a pid namespace of their own
     #[arg(long, value_enum, value_name = "WHEN", default_value = "auto")]
     pub pid_namespace: PidNamespace,
+    /// When ids are translated: for which programs system calls that go past libc are trapped, so that they take and give the
+    /// translated ids, too
+    #[arg(long, value_enum, value_name = "WHEN", env = "DMTCP_INLINE_IDS", default_value = "auto")]
+    pub inline_ids: InlineIds,
     /// Whether monotonic time counts the time between checkpoint and restart [default: as at the launch]
     #[arg(long, value_enum, value_name = "HOW")]
     pub clock: Option<Clock>,

@@ -157,7 +157,7 @@ pub fn run(options: &Options) -> Result<Ended, Failure> {
     pause.at(1, libc::STDERR_FILENO);
     let (connection, mut info) = announce(options, &selection, &plugins, begun)?;
     // The first one of a name counts.
-    info.environment.splice(0..0, pause.variable());
+    info.environment.splice(0..0, pause.variable().into_iter().chain([options.inline_ids.variable()]));
     let descriptor_limit = descriptors::raise_limit();
     plugins.create().map_err(|error| Failure::Plugins(vec![error]))?;
     let signals = wait::hold_signals().map_err(Failure::Signals)?;

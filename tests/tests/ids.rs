@@ -91,6 +91,11 @@ fn main() -> ExitCode {
         Case::flow("ids_that_calls_take_and_give", c("ids_in_calls.c"), asked_between_checkpoints)
             .streams(2)
             .sampled_as(RunAs::Root),
+        Case::flow("inline_calls", c("inline_ids.c"), both_ways_in_turn).streams(4).sampled_as(RunAs::User),
+        Case::flow("go_is_preempted", Program::go("preempted.go"), both_ways_in_turn).streams(2).full_only(),
+        Case::flow("inline_births_and_signals", c("inline_ids.c"), asked_between_checkpoints)
+            .streams(4)
+            .sampled_as(RunAs::Root),
         Case::flow("files_and_lists_of_proc", c("own_proc.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_that_the_kernel_reads", c("kernel_mutexes.c"), both_ways_in_turn)

@@ -1,7 +1,7 @@
 //! The functions that the core hands to plugins: [`CoreApi`].
 
 use super::{description, exchange, happened, services};
-use crate::{capture, interface, life, log, threads};
+use crate::{capture, interface, life, log, signal, threads};
 use dmtcp_plugin_api::abi::{CoreApi, MappingView};
 use dmtcp_plugin_api::core::Level;
 use std::ffi::{CStr, c_char, c_void};
@@ -36,6 +36,8 @@ pub static API: CoreApi = CoreApi {
     happened: happened::happened,
     tasks,
     asked: happened::asked,
+    divert,
+    in_each_thread,
 };
 
 /// Bytes that a plugin passed.
@@ -162,6 +164,16 @@ extern "C" fn generation() -> u64 {
 
 extern "C" fn set_checkpoint_directory(path: *const u8, length: usize) -> bool {
     interface::files::choose_directory(bytes(path, length))
+}
+
+extern "C" fn divert(gate: usize, signals: u64) {
+    // SAFETY: the interface demands that the instruction stays.
+    unsafe { dmtcp_plugin_api::sys::gate::set(gate) };
+    signal::leave_unblocked(signals);
+}
+
+extern "C" fn in_each_thread(function: extern "C" fn(*mut c_void)) {
+    threads::in_each(function);
 }
 
 extern "C" fn tell(text: *const u8, length: usize) {

@@ -176,6 +176,8 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     if !info.checkpoint_dir.is_empty() {
         worker.checkpoint_dir = info.checkpoint_dir.clone();
     }
+    let named = environment(env::INLINE_IDS.as_bytes()).unwrap_or(b"auto");
+    let inline_ids = String::from_utf8_lossy(named).into_owned();
     exec::renew(&[
         (env::COORD_HOST, worker.host.clone()),
         (env::COORD_PORT, worker.port.to_string()),
@@ -184,6 +186,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
         (env::TMPDIR, info.tmpdir.clone()),
         (env::NO_COORDINATOR, "0".into()),
         (env::IDS, if info.ids.is_empty() { env::NO_IDS.into() } else { info.ids.clone() }),
+        (env::INLINE_IDS, inline_ids),
     ]);
     let generation = info.generation;
     worker.generation = generation;

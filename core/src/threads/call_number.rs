@@ -11,10 +11,12 @@
 //! byte, since they are assembly. Of them the same question is asked of the caller, about the register that it has passed
 //! the number in.
 //!
+//! Calls of our own that go through a gate (`sys::gate`) have it on the stack.
+//!
 //! What can go wrong: a wrong answer makes the thread call something else. So every instruction between must be one that is
 //! known here, down to its last byte; anything else, and the answer is that nobody knows.
 
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::sys::{self, gate};
 use libc::{REG_R8, REG_RAX, REG_RBP, REG_RBX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP, ucontext_t};
 
 const SYSCALL: &[u8] = &[0x0f, 0x05];
@@ -266,7 +268,13 @@ pub fn is_behind_a_call(frame: &ucontext_t) -> bool {
 
 /// The number of the call that the calling thread was in when it was interrupted, with this signal frame.
 pub fn of(frame: &ucontext_t) -> Option<i64> {
-    let code = code_before(frame.uc_mcontext.gregs[REG_RIP as usize] as u64);
+    let pc = frame.uc_mcontext.gregs[REG_RIP as usize] as u64;
+    if gate::get() != 0 && pc == (gate::get() + gate::INSTRUCTION) as u64 {
+        // Below what the call has pushed.
+        let number = word(value(frame, RSP)? + WORD);
+        return (number <= HIGHEST).then_some(number as i64);
+    }
+    let code = code_before(pc);
     let before = code.strip_suffix(SYSCALL)?;
     let (found, moved) = match ANY_CALL.iter().find(|function| code.ends_with(function.0)) {
         Some((_, passed_in)) => (source_at_caller(&code_before(word(value(frame, RSP)?)), *passed_in)?, WORD),

@@ -40,7 +40,17 @@ pub fn install_handler(number: i32) -> Result<(), i32> {
 /// Where the kernel's signal frame returns to.
 #[unsafe(naked)]
 unsafe extern "C" fn restorer() {
-    core::arch::naked_asm!("mov eax, 15", "syscall", "ud2")
+    core::arch::naked_asm!(
+        "mov eax, 15",
+        "mov r11, [rip + {gate}]",
+        "test r11, r11",
+        "jz 2f",
+        "jmp r11",
+        "2:",
+        "syscall",
+        "ud2",
+        gate = sym sys::gate::GATE,
+    )
 }
 
 /// The handler: finds the slot on the application's stack, then leaves that stack alone.
@@ -89,7 +99,7 @@ unsafe extern "C" fn entry(_number: c_int, _info: *const siginfo_t, _frame: *mut
 unsafe extern "C" fn leave(_frame: u64) -> ! {
     // rt_sigreturn takes the frame from the stack pointer; the ucontext follows the return address that the handler's
     // `ret` would have popped.
-    core::arch::naked_asm!("mov rsp, rdi", "mov eax, 15", "syscall", "ud2")
+    core::arch::naked_asm!("mov rsp, rdi", "jmp {restorer}", restorer = sym restorer)
 }
 
 /// The slot that our own signal carries; null for anybody else's, and for one of ours that comes after its stop was given
@@ -224,6 +234,11 @@ fn wait_and_leave(slot: &'static Slot, epoch: u32) -> ! {
             Order::Take => {
                 // SAFETY: as above.
                 unsafe { slot.saved() }.pending.take();
+                slot.give_order(Order::Stay);
+            }
+            Order::Call => {
+                // SAFETY: as above.
+                super::call_for(unsafe { slot.saved() }.frame);
                 slot.give_order(Order::Stay);
             }
             Order::Stay | Order::Go => break,

@@ -33,7 +33,8 @@ use crate::ids;
 use dmtcp_plugin_api::sys;
 use libc::siginfo_t;
 use slot::{Order, Role, Slot, State};
-use std::sync::atomic::{AtomicI32, AtomicU32, Ordering};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, AtomicU32, AtomicUsize, Ordering};
 
 /// Counts releases: a parked thread waits while it has the value that it had at the stop.
 pub static EPOCH: AtomicU32 = AtomicU32::new(0);
@@ -89,6 +90,30 @@ pub fn take_signals() {
         while slot.order() == Order::Take && slot.state() == State::Parked {
             nudge();
         }
+    }
+}
+
+/// What [`Order::Call`] means, as an address.
+static CALLED: AtomicUsize = AtomicUsize::new(0);
+
+/// Has each parked thread call a function, one after the other, with the context that it will go on with.
+pub fn in_each(function: extern "C" fn(*mut c_void)) {
+    CALLED.store(function as usize, Ordering::Release);
+    for slot in parked() {
+        slot.give_order(Order::Call);
+        while slot.order() == Order::Call && slot.state() == State::Parked {
+            nudge();
+        }
+    }
+}
+
+/// Carries [`Order::Call`] out.
+fn call_for(frame: u64) {
+    let address = CALLED.load(Ordering::Acquire);
+    if address != 0 {
+        // SAFETY: `in_each` has stored such a function.
+        let function: extern "C" fn(*mut c_void) = unsafe { std::mem::transmute(address) };
+        function(frame as *mut c_void);
     }
 }
 

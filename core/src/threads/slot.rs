@@ -48,6 +48,8 @@ pub enum Order {
     PutBack = 2,
     /// Take what is pending by now, and say so by taking the order back.
     Take = 3,
+    /// Call the function that is set for all, and say so by taking the order back.
+    Call = 4,
 }
 
 /// Whose slot it is.
@@ -256,6 +258,7 @@ impl Slot {
             1 => Order::Go,
             2 => Order::PutBack,
             3 => Order::Take,
+            4 => Order::Call,
             _ => Order::Stay,
         }
     }

@@ -1,7 +1,8 @@
 //! Raw system calls about a process and its threads: limits, scheduling, ids.
 
-use super::{IntoResult, Result, done};
-use syscalls::{Sysno, syscall};
+use super::gate::syscall;
+use super::{Result, done};
+use syscalls::Sysno;
 
 /// prlimit64 of the calling process: soft and hard limit; sets new ones if there are any.
 pub fn limit(resource: u32, new: Option<[u64; 2]>) -> Result<[u64; 2]> {
@@ -96,6 +97,6 @@ pub fn memory_barrier(command: i32) -> Result<usize> {
 /// getuid, geteuid, getgid, getegid.
 pub fn user_ids() -> [u32; 4] {
     // SAFETY: no arguments; the calls cannot fail.
-    let id = |number| done(unsafe { syscalls::raw_syscall!(number) }.try_into_result()).unwrap_or(0) as u32;
+    let id = |number| done(unsafe { syscall!(number) }).unwrap_or(0) as u32;
     [Sysno::getuid, Sysno::geteuid, Sysno::getgid, Sysno::getegid].map(id)
 }

@@ -1,17 +1,16 @@
-//! syscall(3): the calls that take or give ids, by their numbers. What programs call past libc is not seen.
+//! The calls that take or give ids, by their numbers: for syscall(3), and for those that are made past libc ([`crate::inline`]).
 
 use crate::children::{child, wait_by_id, wait4};
 use crate::listing::raw_listing;
-use crate::own::new_session;
 use crate::table;
-use crate::translate::{answer, asking, made, own, showing, target, task};
+use crate::translate::{answer, made, own, shown, target, task, within_one_life};
 use crate::watching::{capget, capset, ptrace};
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
 use libc::{c_long, siginfo_t};
 
 /// What a call has to do with ids.
-enum Shape {
+pub enum Shape {
     /// Nothing.
     None,
     /// It gives the id of the caller.
@@ -38,7 +37,8 @@ enum Shape {
     WaitId,
 }
 
-fn shape(number: c_long) -> Shape {
+/// What this call has to do with ids, but for births and waits.
+pub fn shape(number: c_long) -> Shape {
     const USERS: usize = 2;
     const IO_USERS: usize = 3;
     const NOBODYS: usize = usize::MAX;
@@ -75,44 +75,34 @@ fn shape(number: c_long) -> Shape {
 }
 
 /// A call with its ids translated; raw, since it is one that libc would have made so.
-fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: Shape) -> c_long {
-    let none = || answer(Err(libc::ESRCH)) as c_long;
-    let id = |word: usize| task(table, word as i32);
-    let make = |args: [usize; 6]| {
-        // SAFETY: the arguments are what the program passes to the system call.
-        answer(unsafe { sys::call(number as i32, args) }) as c_long
+pub fn translated(table: Table, number: c_long, mut args: [usize; 6], shape: &Shape) -> Result<usize, i32> {
+    // A restart in the middle may have ended the translation.
+    let id = |word: usize| match table::current() {
+        Some(table) => task(table, word as i32).ok_or(libc::ESRCH),
+        None => Ok(word as i32),
     };
+    // SAFETY: the arguments are what the program passes to the system call.
+    let make = |args: [usize; 6]| unsafe { sys::call(number as i32, args) };
+    let show = |real: usize| table::current().map_or(real, |table| shown(table, real as i32) as usize);
     match shape {
-        Shape::None | Shape::Birth | Shape::Wait | Shape::WaitId => make(args),
-        Shape::Own => c_long::from(own(|| make(args) as i32)),
-        Shape::Shows => c_long::from(showing(|| make(args) as i32)),
-        Shape::BeginsSession => c_long::from(new_session(|| make(args) as i32)),
-        Shape::Takes => {
-            let Some(real) = id(args[0]) else { return none() };
-            args[0] = real as usize;
-            make(args)
-        }
+        Shape::None | Shape::Birth | Shape::Wait | Shape::WaitId => {}
+        Shape::Own => return Ok(own(|| make(args).unwrap_or(0) as i32) as usize),
+        Shape::Shows => return within_one_life(|| make(args).map(show)),
+        // It cannot be done twice. A session has the id of the process that leads it.
+        Shape::BeginsSession => return make(args).map(|_| own(sys::pid) as usize),
+        Shape::Takes => args[0] = id(args[0])? as usize,
         Shape::Both => {
-            let call = |real| make([real as usize, 0, 0, 0, 0, 0]) as i32;
-            c_long::from(asking(args[0] as i32, call))
+            return within_one_life(|| {
+                let real = id(args[0])? as usize;
+                make([real, 0, 0, 0, 0, 0]).map(show)
+            });
         }
-        Shape::TakesTwo => {
-            let (Some(first), Some(second)) = (id(args[0]), id(args[1])) else { return none() };
-            (args[0], args[1]) = (first as usize, second as usize);
-            make(args)
-        }
-        Shape::TakesSecond(users) if args[0] == users => make(args),
-        Shape::TakesSecond(_) => {
-            let Some(real) = id(args[1]) else { return none() };
-            args[1] = real as usize;
-            make(args)
-        }
-        Shape::Target => {
-            let Some(real) = target(table, args[0] as i32) else { return none() };
-            args[0] = real as usize;
-            make(args)
-        }
+        Shape::TakesTwo => (args[0], args[1]) = (id(args[0])? as usize, id(args[1])? as usize),
+        Shape::TakesSecond(users) if args[0] == *users => {}
+        Shape::TakesSecond(_) => args[1] = id(args[1])? as usize,
+        Shape::Target => args[0] = target(table, args[0] as i32).ok_or(libc::ESRCH)? as usize,
     }
+    make(args)
 }
 
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
@@ -155,7 +145,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
                 c_long::from(wait_by_id(a as u32, b as u32, c as *mut siginfo_t, d as i32, call))
             }
             shape => match table::current() {
-                Some(table) => translated(table, number, [a, b, c, d, e, f], shape),
+                Some(table) => answer(translated(table, number, [a, b, c, d, e, f], &shape)) as c_long,
                 None => next(number, a, b, c, d, e, f),
             },
         }
@@ -163,14 +153,18 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
 }
 
 /// Where the kernel has written the real id of a child.
-struct Places {
-    flags: u64,
-    parents: u64,
-    childs: u64,
+pub struct Places {
+    /// Its flags.
+    pub flags: u64,
+    /// In the parent; 0: nowhere.
+    pub parents: u64,
+    /// In the child; 0: nowhere.
+    pub childs: u64,
 }
 
 impl Places {
-    fn of(number: c_long, [a, b, c, d]: [usize; 4]) -> Self {
+    /// Of a clone with these arguments.
+    pub fn of(number: c_long, [a, b, c, d]: [usize; 4]) -> Self {
         match number {
             libc::SYS_clone => Self { flags: a as u64, parents: c as u64, childs: d as u64 },
             libc::SYS_clone3 if b >= 4 * size_of::<u64>() => {

@@ -14,7 +14,7 @@ use std::sync::atomic::AtomicUsize;
 type Argv = *const *const c_char;
 
 /// Waits for a child by a call that takes and gives real ids. Translation may begin while it waits.
-fn wait_for(pid: pid_t, status: *mut c_int, call: impl Fn(pid_t, *mut c_int) -> pid_t) -> pid_t {
+pub fn wait_for(pid: pid_t, status: *mut c_int, call: impl Fn(pid_t, *mut c_int) -> pid_t) -> pid_t {
     settled(libc::ECHILD, || wait_once(pid, status, &call))
 }
 
@@ -67,7 +67,7 @@ pub fn child(make: impl FnOnce() -> pid_t) -> pid_t {
 }
 
 /// The virtual id of a child that was made since there had been so many restarts: with an id of before or of now.
-fn shown_child(pid: pid_t, restarts: u32) -> pid_t {
+pub fn shown_child(pid: pid_t, restarts: u32) -> pid_t {
     if table::restarts() != restarts && !is_child(pid) {
         return table::former_child(pid);
     }

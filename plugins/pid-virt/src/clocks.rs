@@ -28,7 +28,7 @@ fn real_of_task(clock: clockid_t) -> Option<clockid_t> {
 }
 
 #[inline(always)]
-fn with(clock: clockid_t, call: impl FnOnce(clockid_t) -> c_int) -> c_int {
+pub fn with(clock: clockid_t, call: impl FnOnce(clockid_t) -> c_int) -> c_int {
     match real(clock) {
         Some(clock) => call(clock),
         None => fail(libc::EINVAL),
@@ -70,19 +70,31 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         // SAFETY: the program passes null or a valid event.
         let given = unsafe { event.as_ref() };
         let kind = given.map_or(libc::SIGEV_SIGNAL, |given| given.sigev_notify);
-        let create = || match table::current() {
+        let make = || match table::current() {
             None => next(clock, event, timer),
-            Some(table) if kind & libc::SIGEV_THREAD_ID != 0 => by_thread(table, event, |event| {
-                with(clock, |clock| next(clock, event, timer))
-            }),
-            Some(_) => with(clock, |clock| next(clock, event, timer)),
+            Some(table) => create(table, clock, event, |clock, event| next(clock, event.cast_mut(), timer)),
         };
-        let result = settled(libc::EINVAL, create);
+        let result = settled(libc::EINVAL, make);
         if result == 0 && kind == libc::SIGEV_THREAD {
             timers::note_helper();
         }
         result
     }
+}
+
+/// Calls with the real clock, and the real id of the thread that is to be signalled.
+pub fn create(
+    table: Table,
+    clock: clockid_t,
+    event: *const sigevent,
+    call: impl FnOnce(clockid_t, *const sigevent) -> c_int,
+) -> c_int {
+    // SAFETY: the program passes null or a valid event.
+    let kind = unsafe { event.as_ref() }.map_or(libc::SIGEV_SIGNAL, |given| given.sigev_notify);
+    if kind & libc::SIGEV_THREAD_ID == 0 {
+        return with(clock, |clock| call(clock, event));
+    }
+    by_thread(table, event, |event| with(clock, |clock| call(clock, event)))
 }
 
 /// Calls with an event that names the real id of the thread.

@@ -16,6 +16,7 @@
 //! | [`commands`] | system(3) |
 //! | [`clocks`] | clocks of processor time and timers on them |
 //! | [`call`] | syscall(3) |
+//! | [`inline`] | system calls past libc |
 //! | [`paths`] | names in /proc that hold an id |
 //! | [`proc_text`], [`listing`] | what stands in files of /proc, and what is listed there |
 //! | [`signals`] | senders of signals |
@@ -26,7 +27,7 @@
 //! | [`watching`] | tracing and rights of other processes |
 //!
 //! An id that names nobody of the computation gives ESRCH, never a stranger: who else lives here cannot be told from who
-//! was remembered. What is not seen are system calls that a program makes past libc; `docs/limitations.md` lists what else.
+//! was remembered. What is not seen, `docs/limitations.md` lists.
 
 #![cfg_attr(
     test,
@@ -40,6 +41,7 @@ mod children;
 mod clocks;
 mod commands;
 mod family;
+mod inline;
 mod listing;
 mod messages;
 mod mutexes;
@@ -82,11 +84,13 @@ plugin! {
 fn init(core: Core) -> bool {
     tcb::locate();
     table::attach();
+    inline::begin_program(core);
     core.offer_service(ids::SERVICE, &table::TRANSLATOR)
 }
 
 hook!(Init, signals::note_checkpoint_signal);
 hook!(AtforkChild, table::note_child);
+hook!(AtforkChild, inline::enter_child);
 hook!(AtforkChild, commands::forget);
 hook!(AtforkChild, users::forget);
 hook!(PreCheckpoint, describe);
@@ -98,6 +102,7 @@ hook!(Placed, |core| {
 hook!(Restart, priority: 1, table::note_tasks);
 hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
+hook!(Restart, inline::begin);
 hook!(Restart, mutexes::move_ids);
 hook!(Restart, timers::move_id);
 hook!(Restart, threads::cancel_again);

@@ -193,7 +193,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
 
 /// fcntl(2) with the ids in its arguments translated.
 #[inline(always)]
-fn owners(command: c_int, argument: usize, call: impl FnOnce(usize) -> c_int) -> c_int {
+pub fn owners(command: c_int, argument: usize, call: impl FnOnce(usize) -> c_int) -> c_int {
     match (table::current(), command) {
         (
             Some(table),

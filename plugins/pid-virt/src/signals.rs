@@ -4,7 +4,7 @@
 //! is in its place, and calls it. Handlers that were set before are replaced when the restart takes the table up; libc's own
 //! two signals and that of the checkpoint are left alone, for who handles them compares real ids.
 
-use crate::table;
+use crate::{inline, table};
 use crate::translate::shown;
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::ids::Table;
@@ -72,6 +72,43 @@ pub fn checkpoint_bit() -> u64 {
     }
 }
 
+/// The checkpoint's signal.
+pub fn checkpoint() -> c_int {
+    CHECKPOINT.load(Ordering::Acquire)
+}
+
+/// rt_sigaction(2) past libc: while ids are translated, our function is in the place of one that gets a siginfo. That of the
+/// checkpoint stays what it is. The former action.
+pub fn change(number: c_int, action: Option<KernelAction>) -> Result<KernelAction, c_int> {
+    let place = HANDLERS.get(number as usize).ok_or(libc::EINVAL)?;
+    if number == checkpoint() {
+        return Ok([0; 4]);
+    }
+    let Some(given) = action else {
+        let action = kernel_action(number as usize).ok_or(libc::EINVAL)?;
+        return Ok(programs(place, action));
+    };
+    let before = place.load(Ordering::Acquire);
+    let mut new = given;
+    if given[1] & SA_SIGINFO != 0 && given[0] > 1 {
+        place.store(given[0] as usize, Ordering::Release);
+        new[0] = ours() as u64;
+    }
+    let old = exchange_kernel_action(number as usize, &new).ok_or(libc::EINVAL);
+    if old.is_err() {
+        place.store(before, Ordering::Release);
+    }
+    old.map(|[handler, flags, restorer, mask]| {
+        [if handler == ours() as u64 { before as u64 } else { handler }, flags, restorer, mask]
+    })
+}
+
+/// An action as the program knows it.
+fn programs(place: &AtomicUsize, [handler, flags, restorer, mask]: KernelAction) -> KernelAction {
+    let handler = if handler == ours() as u64 { place.load(Ordering::Acquire) as u64 } else { handler };
+    [handler, flags, restorer, mask]
+}
+
 /// Whether the kernel forgets children as soon as they end: the process does not want to know.
 pub fn ends_unseen() -> bool {
     kernel_action(libc::SIGCHLD as usize)
@@ -89,7 +126,7 @@ pub fn take_places(_: Core) {
         return;
     }
     for (number, place) in HANDLERS.iter().enumerate().skip(1) {
-        if OWN.contains(&number) || number as i32 == CHECKPOINT.load(Ordering::Acquire) {
+        if OWN.contains(&number) || number as i32 == checkpoint() || number as i32 == libc::SIGSYS {
             continue;
         }
         let Some(mut action) = kernel_action(number) else { continue };
@@ -147,7 +184,7 @@ const RECORD_SENDER: usize = 3;
 const RECORD_REST: usize = 25;
 
 /// Shows the senders in what was read, if that came from a signalfd.
-fn show_in_records(table: Table, number: c_int, buffer: *mut c_void, length: usize) {
+pub fn show_in_records(table: Table, number: c_int, buffer: *mut c_void, length: usize) {
     if !length.is_multiple_of(RECORD * 4) || !(buffer as usize).is_multiple_of(4) {
         return;
     }
@@ -168,7 +205,7 @@ fn show_in_records(table: Table, number: c_int, buffer: *mut c_void, length: usi
 }
 
 /// The result of a call that has taken a signal.
-fn taken(result: c_int, info: *mut siginfo_t) -> c_int {
+pub fn taken(result: c_int, info: *mut siginfo_t) -> c_int {
     if result > 0
         && !info.is_null()
         && let Some(table) = table::current()
@@ -178,9 +215,28 @@ fn taken(result: c_int, info: *mut siginfo_t) -> c_int {
     result
 }
 
+/// sigaction of a signal that is ours while calls past libc are trapped.
+fn believe(action: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+    // SAFETY: the program passes null or valid actions; the first word of a sigset_t is the kernel's set.
+    unsafe {
+        let set = |mask: *const sigset_t| mask.cast::<u64>().read();
+        let given = action.as_ref().map(|a| [a.sa_sigaction as u64, a.sa_flags as u64, 0, set(&raw const a.sa_mask)]);
+        let [handler, flags, _, mask] = inline::believe(given.as_ref());
+        if let Some(old) = old.as_mut() {
+            *old = std::mem::zeroed();
+            (old.sa_sigaction, old.sa_flags) = (handler as usize, flags as c_int);
+            (&raw mut old.sa_mask).cast::<u64>().write(mask);
+        }
+    }
+    0
+}
+
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// While ids are translated, our function is in the place of one that gets a siginfo.
     fn sigaction(number: c_int, action: *const libc::sigaction, old: *mut libc::sigaction) -> c_int {
+        if inline::is_believed(number) {
+            return believe(action, old);
+        }
         // Ours may be in the kernel from a time when ids were translated.
         let concerned = |place: &&AtomicUsize| table::current().is_some() || place.load(Ordering::Acquire) != 0;
         let place = HANDLERS.get(number as usize).filter(|_| !OWN.contains(&(number as usize))).filter(concerned);
@@ -203,6 +259,9 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// The former handler is the program's.
     fn signal(number: c_int, handler: usize) -> usize {
+        if inline::is_believed(number) {
+            return inline::believe(Some(&[handler as u64, libc::SA_RESTART as u64, 0, 0]))[0] as usize;
+        }
         let before = next(number, handler);
         match HANDLERS.get(number as usize) {
             Some(place) if before == ours() => place.load(Ordering::Acquire),

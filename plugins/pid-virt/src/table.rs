@@ -158,7 +158,7 @@ fn note_process(id: i32) {
 }
 
 fn open_by_name() -> Option<Table> {
-    let digits = variable()?;
+    let digits = variable(VARIABLE).filter(|value| value.len() == NAME_LENGTH)?;
     let name = u64::from_str_radix(str::from_utf8(digits).ok()?, 16).ok().filter(|name| *name != 0)?;
     let path = format!("{PREFIX}{}", ids::name(name));
     let flags = libc::O_RDWR | libc::O_CLOEXEC | libc::O_NOFOLLOW;
@@ -177,14 +177,14 @@ fn open_by_name() -> Option<Table> {
     table
 }
 
-/// The name in the environment.
-fn variable() -> Option<&'static [u8]> {
+/// A variable of the environment, by its name and the sign behind it.
+pub fn variable(name: &[u8]) -> Option<&'static [u8]> {
     // SAFETY: the environment is a null-terminated array of zero-terminated texts, or null.
     unsafe {
         let mut at = environ;
         while !at.is_null() && !(*at).is_null() {
-            if let Some(value) = CStr::from_ptr(*at).to_bytes().strip_prefix(VARIABLE) {
-                return Some(value).filter(|value| value.len() == NAME_LENGTH);
+            if let Some(value) = CStr::from_ptr(*at).to_bytes().strip_prefix(name) {
+                return Some(value);
             }
             at = at.add(1);
         }

@@ -4,7 +4,7 @@
 //! make. A thread that is made while ids are translated has its real id there, put by the kernel; if that is somebody's
 //! virtual one, the thread is given another before it runs anything of the program's.
 
-use crate::table;
+use crate::{inline, table};
 use crate::tcb::{self, Copy};
 use crate::translate::task;
 use dmtcp_plugin_api::core::Core;
@@ -173,6 +173,7 @@ extern "C" fn begin(birth: *mut c_void) -> *mut c_void {
                 tcb::set_own(id);
             }
         }
+        inline::enter();
         birth.settled.store(1, Ordering::Release);
         sys::futex_wake(birth.settled.as_ptr());
         parts

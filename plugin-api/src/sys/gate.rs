@@ -1,0 +1,106 @@
+//! The way into the kernel: a `syscall` instruction of our own, or one that somebody has chosen.
+//!
+//! While a process has the system calls trapped that are made past libc, those of our libraries must not be: they are made
+//! where signals are blocked, and where a handler runs already. Then a library's calls go through a `syscall; ret` in
+//! libc's code, which is left alone. Each library has a copy of this module, and chooses for itself.
+//!
+//! The number is on the stack right below the return address, or on top of the stack where there is no gate: a thread that
+//! is stopped inside can be told what to enter again.
+
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Address of the instruction; 0: our own.
+pub static GATE: AtomicUsize = AtomicUsize::new(0);
+
+/// Bytes of a `syscall` instruction.
+pub const INSTRUCTION: usize = 2;
+/// What a gate consists of: `syscall; ret`.
+pub const CODE: [u8; 3] = [0x0f, 0x05, 0xc3];
+
+/// Chooses where calls of this library enter the kernel.
+///
+/// # Safety
+/// [`CODE`] must stand there for as long as the process lives; 0 means our own instruction.
+pub unsafe fn set(address: usize) {
+    GATE.store(address, Ordering::Release);
+}
+
+/// Where they enter it; 0: by an instruction of our own.
+pub fn get() -> usize {
+    GATE.load(Ordering::Acquire)
+}
+
+/// Arguments of a call: as many words as there are, and zeros.
+#[inline(always)]
+pub fn words<const N: usize>(given: [usize; N]) -> [usize; 6] {
+    let mut all = [0; 6];
+    all[..N].copy_from_slice(&given);
+    all
+}
+
+/// Makes a system call: the kernel's answer, which is a negative errno if it failed.
+///
+/// # Safety
+/// As the call itself. One whose child goes on on another stack, or on this one beside its parent, must not be made here.
+#[inline(always)]
+pub unsafe fn enter(number: usize, args: [usize; 6]) -> usize {
+    let result;
+    // SAFETY: the caller's promise; the kernel writes to rax, rcx and r11, and the stack is as it was behind the call.
+    unsafe {
+        std::arch::asm!(
+            "push rax",
+            "mov rcx, [rip + {gate}]",
+            "test rcx, rcx",
+            "jnz 2f",
+            "mov rax, [rsp]",
+            "syscall",
+            "jmp 3f",
+            "2:",
+            "call rcx",
+            "3:",
+            "lea rsp, [rsp + 8]",
+            gate = sym GATE,
+            inlateout("rax") number => result,
+            in("rdi") args[0],
+            in("rsi") args[1],
+            in("rdx") args[2],
+            in("r10") args[3],
+            in("r8") args[4],
+            in("r9") args[5],
+            lateout("rcx") _,
+            lateout("r11") _,
+        );
+    }
+    result
+}
+
+/// A system call by its number and as many arguments as it has; the answer as [`enter`] gives it.
+macro_rules! syscall {
+    ($number:expr $(, $argument:expr)* $(,)?) => {
+        $crate::sys::gate::enter($number as usize, $crate::sys::gate::words([$($argument as usize),*]))
+    };
+}
+pub(super) use syscall;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[unsafe(naked)]
+    unsafe extern "C" fn own_gate() {
+        core::arch::naked_asm!("syscall", "ret")
+    }
+
+    #[test]
+    fn calls_go_through_the_gate_and_give_the_same() {
+        // SAFETY: getpid(2) takes nothing; the gate is code of this test.
+        unsafe {
+            let plain = enter(libc::SYS_getpid as usize, [0; 6]);
+            set(own_gate as *const () as usize);
+            let gated = enter(libc::SYS_getpid as usize, [0; 6]);
+            set(0);
+            assert_eq!((plain, gated), (std::process::id() as usize, std::process::id() as usize));
+            assert_eq!(enter(libc::SYS_close as usize, words([usize::MAX])) as isize, -(libc::EBADF as isize));
+        }
+    }
+}
