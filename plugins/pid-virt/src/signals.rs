@@ -4,8 +4,8 @@
 //! is in its place, and calls it. Handlers that were set before are replaced when the restart takes the table up; libc's own
 //! two signals and that of the checkpoint are left alone, for who handles them compares real ids.
 
-use crate::{inline, table};
 use crate::translate::shown;
+use crate::{inline, table};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::{proc_files, sys};

@@ -4,9 +4,9 @@
 //! make. A thread that is made while ids are translated has its real id there, put by the kernel; if that is somebody's
 //! virtual one, the thread is given another before it runs anything of the program's.
 
-use crate::{inline, table};
 use crate::tcb::{self, Copy};
 use crate::translate::task;
+use crate::{inline, table};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::{proc_files, sys};

@@ -62,7 +62,9 @@ pub fn shares_stack_or_memory(number: c_long, [a, b, ..]: [usize; 6]) -> bool {
     match number {
         libc::SYS_vfork => true,
         libc::SYS_clone => a & libc::CLONE_VM as usize != 0 || b != 0,
-        libc::SYS_clone3 => clone_args(a, b).is_some_and(|args| args[0] & libc::CLONE_VM as u64 != 0 || args[STACK] != 0),
+        libc::SYS_clone3 => {
+            clone_args(a, b).is_some_and(|args| args[0] & libc::CLONE_VM as u64 != 0 || args[STACK] != 0)
+        }
         _ => false,
     }
 }

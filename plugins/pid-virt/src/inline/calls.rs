@@ -11,8 +11,8 @@ use crate::translate::{answer, errno, fail};
 use crate::{clocks, messages, objects, own, paths, signals, table, watching};
 use dmtcp_plugin_api::sys::{self, gate};
 use libc::{
-    REG_R8, REG_R9, REG_R10, REG_R11, REG_RAX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP, c_int, c_long, c_void,
-    siginfo_t, ucontext_t,
+    REG_R8, REG_R9, REG_R10, REG_R11, REG_RAX, REG_RCX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP, c_int, c_long,
+    c_void, siginfo_t, ucontext_t,
 };
 
 type Answer = Result<usize, i32>;
@@ -93,15 +93,16 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
             }
             return answer;
         }
-        libc::SYS_execve | libc::SYS_execveat => return through(|| syscall::wrapper(number, a, b, c, d, e, f) as isize),
+        libc::SYS_execve | libc::SYS_execveat => {
+            return through(|| syscall::wrapper(number, a, b, c, d, e, f) as isize);
+        }
         _ => {}
     }
     let Some(table) = table::current() else { return make() };
     match number {
         libc::SYS_wait4 => through(|| {
-            let call = |pid: i32, status: *mut c_int| {
-                answer(raw(number, [pid as usize, status as usize, c, d, 0, 0])) as i32
-            };
+            let call =
+                |pid: i32, status: *mut c_int| answer(raw(number, [pid as usize, status as usize, c, d, 0, 0])) as i32;
             wait_for(a as i32, b as *mut c_int, call) as isize
         }),
         libc::SYS_waitid => through(|| {
@@ -120,7 +121,9 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
         libc::SYS_ptrace | libc::SYS_getdents64 | libc::SYS_capget | libc::SYS_capset => {
             through(|| syscall::wrapper(number, a, b, c, d, e, f) as isize)
         }
-        libc::SYS_fcntl => through(|| own::owners(b as c_int, c, |c| answer(raw(number, [a, b, c, d, e, f])) as c_int) as isize),
+        libc::SYS_fcntl => {
+            through(|| own::owners(b as c_int, c, |c| answer(raw(number, [a, b, c, d, e, f])) as c_int) as isize)
+        }
         libc::SYS_ioctl => through(|| own::ioctl::wrapper(a as c_int, b as u64, pointer(c)) as isize),
         libc::SYS_prctl => {
             through(|| watching::prctl::wrapper(a as c_int, b as u64, c as u64, d as u64, e as u64) as isize)
@@ -140,7 +143,9 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
             through(|| objects::semctl::wrapper(a as c_int, b as c_int, c as c_int, pointer(d)) as isize)
         }
         libc::SYS_clock_gettime | libc::SYS_clock_getres | libc::SYS_clock_nanosleep if (a as c_int) < 0 => {
-            through(|| clocks::with(a as c_int, |clock| answer(raw(number, [clock as usize, b, c, d, e, f])) as c_int) as isize)
+            through(|| {
+                clocks::with(a as c_int, |clock| answer(raw(number, [clock as usize, b, c, d, e, f])) as c_int) as isize
+            })
         }
         libc::SYS_timer_create => through(|| {
             let create = |clock: c_int, event: *const libc::sigevent| {
@@ -157,15 +162,15 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
         libc::SYS_open if names_proc(a) => {
             through(|| paths::open::wrapper(a as *const libc::c_char, b as c_int, c as libc::mode_t) as isize)
         }
-        libc::SYS_openat if names_proc(b) => {
-            through(|| paths::openat::wrapper(a as c_int, b as *const libc::c_char, c as c_int, d as libc::mode_t) as isize)
-        }
+        libc::SYS_openat if names_proc(b) => through(|| {
+            paths::openat::wrapper(a as c_int, b as *const libc::c_char, c as c_int, d as libc::mode_t) as isize
+        }),
         libc::SYS_readlink if names_proc(a) => {
             through(|| paths::readlink::wrapper(a as *const libc::c_char, b as *mut libc::c_char, c))
         }
-        libc::SYS_readlinkat if names_proc(b) => through(|| {
-            paths::readlinkat::wrapper(a as c_int, b as *const libc::c_char, c as *mut libc::c_char, d)
-        }),
+        libc::SYS_readlinkat if names_proc(b) => {
+            through(|| paths::readlinkat::wrapper(a as c_int, b as *const libc::c_char, c as *mut libc::c_char, d))
+        }
         _ => {
             let shape = shape(number);
             translated(table, number, args, &shape)

@@ -79,7 +79,8 @@ unsafe fn segments(base: u64) -> Vec<[u64; 2]> {
         let at = base as *const u8;
         let (offset, count) = (at.add(32).cast::<u64>().read(), at.add(56).cast::<u16>().read());
         let headers = (0..usize::from(count)).map(|index| at.add(offset as usize + index * 56));
-        let executable = headers.filter(|h| h.cast::<u32>().read() == PT_LOAD && h.add(4).cast::<u32>().read() & PF_X != 0);
+        let executable =
+            headers.filter(|h| h.cast::<u32>().read() == PT_LOAD && h.add(4).cast::<u32>().read() & PF_X != 0);
         let range = |h: *const u8| {
             let start = base + h.add(16).cast::<u64>().read();
             [start, start + h.add(40).cast::<u64>().read()]
@@ -147,7 +148,8 @@ impl Libc {
         let look = |pattern: &[u8]| {
             all.iter().find_map(|code| {
                 // SAFETY: a segment of a library that is loaded.
-                let bytes = unsafe { std::slice::from_raw_parts(code.start as *const u8, (code.end - code.start) as usize) };
+                let bytes =
+                    unsafe { std::slice::from_raw_parts(code.start as *const u8, (code.end - code.start) as usize) };
                 bytes.windows(pattern.len()).position(|bytes| bytes == pattern).map(|at| code.start as usize + at)
             })
         };
@@ -177,9 +179,9 @@ fn has_call_with_ids(code: &[u8]) -> bool {
     let calls = (0..code.len().saturating_sub(1)).filter(|at| code[*at] == 0x0f && code[*at + 1] == 0x05);
     calls.into_iter().any(|at| {
         let before = &code[at.saturating_sub(BEFORE)..at];
-        before.windows(5).any(|bytes| {
-            bytes[0] == 0xb8 && carries_ids(u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]]))
-        })
+        before
+            .windows(5)
+            .any(|bytes| bytes[0] == 0xb8 && carries_ids(u32::from_le_bytes([bytes[1], bytes[2], bytes[3], bytes[4]])))
     })
 }
 

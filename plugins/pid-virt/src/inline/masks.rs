@@ -62,7 +62,8 @@ pub fn action([number, action, old, size, ..]: [usize; 6]) -> Answer {
     let given: Option<KernelAction> = if action == 0 { None } else { Some(read(action)?) };
     let given = given.map(|[handler, flags, restorer, mask]| [handler, flags, restorer, allowed(mask)]);
     let number = number as i32;
-    let before = if foreign::is_believed(number) { foreign::believe(given.as_ref()) } else { signals::change(number, given)? };
+    let before =
+        if foreign::is_believed(number) { foreign::believe(given.as_ref()) } else { signals::change(number, given)? };
     write(old, before);
     Ok(0)
 }
