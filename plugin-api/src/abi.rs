@@ -347,9 +347,10 @@ pub struct CoreApi {
     pub tasks: extern "C" fn(into: *mut [i32; 2], room: usize) -> usize,
     /// Whether any plugin asks for an event that wrappers find out, whoever calls.
     pub asked: extern "C" fn(event: u32) -> bool,
-    /// For who has system calls trapped that are made past libc: from now on the core makes its own by the instruction at
-    /// this address ([`crate::sys::gate`]), and leaves these signals unblocked, whatever the program asks for.
-    pub divert: extern "C" fn(gate: usize, signals: u64),
+    /// For who has system calls trapped that are made outside of this code: from now on the core makes its own by the
+    /// instruction at `gate` ([`crate::sys::gate`]), and leaves these signals unblocked, whatever the program asks for. An end
+    /// of 0: nothing is trapped.
+    pub divert: extern "C" fn(gate: usize, start: u64, end: u64, signals: u64),
     /// Has each thread of the application, all of which are stopped, call this; it gets the `ucontext_t` that the thread will
     /// go on with.
     pub in_each_thread: extern "C" fn(function: extern "C" fn(*mut c_void)),

@@ -278,12 +278,13 @@ impl Core {
         out
     }
 
-    /// Makes the core's own system calls by the `syscall; ret` at this address, and keeps these signals unblocked.
+    /// Tells the core that calls are trapped which are made outside of this code: its own go by the `syscall; ret` at `gate`,
+    /// and these signals stay unblocked. An end of 0: nothing is trapped.
     ///
     /// # Safety
     /// As for [`crate::sys::gate::set`].
-    pub unsafe fn divert(&self, gate: usize, signals: u64) {
-        (self.api.divert)(gate, signals);
+    pub unsafe fn divert(&self, gate: usize, start: u64, end: u64, signals: u64) {
+        (self.api.divert)(gate, start, end, signals);
     }
 
     /// Has each thread of the application call this while all are stopped: at RESTART.

@@ -175,7 +175,7 @@ extern "C" fn wanted(_: u32) -> bool {
 }
 
 /// It makes no calls on threads of the plugin's.
-extern "C" fn divert(_: usize, _: u64) {}
+extern "C" fn divert(_: usize, _: u64, _: u64, _: u64) {}
 
 /// Nobody is stopped.
 extern "C" fn in_each_thread(_: extern "C" fn(*mut c_void)) {}

@@ -166,9 +166,10 @@ extern "C" fn set_checkpoint_directory(path: *const u8, length: usize) -> bool {
     interface::files::choose_directory(bytes(path, length))
 }
 
-extern "C" fn divert(gate: usize, signals: u64) {
+extern "C" fn divert(gate: usize, start: u64, end: u64, signals: u64) {
     // SAFETY: the interface demands that the instruction stays.
     unsafe { dmtcp_plugin_api::sys::gate::set(gate) };
+    threads::note_trapped(start, end);
     signal::leave_unblocked(signals);
 }
 

@@ -27,6 +27,7 @@ pub mod tracer;
 pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
 };
+pub use named::note_trapped;
 pub use pending::has_come;
 
 use crate::ids;

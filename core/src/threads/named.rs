@@ -1,12 +1,27 @@
 //! Ids in what a parked thread carries with it: the child that it waits for, the senders of its pending signals.
 //!
 //! They are real ids, in registers and in signals' data. The image notes what the application calls them; after a restart
-//! that has given out other ids, the new real ones are put there. The calls are raw, so no wrapper does it.
+//! that has given out other ids, the new real ones are put there. The calls are raw, so no wrapper does it, unless they are trapped.
 
 use super::rewind;
 use super::slot::{Saved, Slot};
 use crate::ids;
-use libc::{REG_RDI, REG_RSI, ucontext_t};
+use libc::{REG_RDI, REG_RIP, REG_RSI, ucontext_t};
+use std::sync::atomic::{AtomicU64, Ordering};
+
+/// Calls that are made outside of this code are trapped; an end of 0: none is.
+static SPARED: [AtomicU64; 2] = [const { AtomicU64::new(0) }; 2];
+
+/// Notes which code may call the kernel as it is.
+pub fn note_trapped(start: u64, end: u64) {
+    SPARED[0].store(start, Ordering::Release);
+    SPARED[1].store(end, Ordering::Release);
+}
+
+fn is_trapped(pc: u64) -> bool {
+    let [start, end] = SPARED.each_ref().map(|word| word.load(Ordering::Acquire));
+    end != 0 && !(start..end).contains(&pc)
+}
 
 /// No process ever has this id.
 const NOBODY: i32 = i32::MAX;
@@ -54,8 +69,10 @@ pub fn renew(slot: &Slot) {
     if let Some(register) = register(saved).filter(|_| saved.carries != 0) {
         // SAFETY: as in `register`.
         let frame = unsafe { &mut *(saved.frame as *mut ucontext_t) };
+        // A call that will be trapped takes what the application knows.
+        let pc = frame.uc_mcontext.gregs[REG_RIP as usize] as u64;
+        let real = if is_trapped(pc) { saved.carries } else { translate(saved.carries, ids::to_real) };
         let value = &mut frame.uc_mcontext.gregs[register as usize];
-        let real = translate(saved.carries, ids::to_real);
         if *value as i32 != real {
             let again = saved.carries > 0 && ids::waits_again(slot.known(), saved.carries);
             *value = i64::from(if again { NOBODY } else { real });

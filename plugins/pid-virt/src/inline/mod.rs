@@ -89,6 +89,8 @@ pub fn begin(core: Core) {
     if table::current().is_some() && prepare(core, when) {
         core.in_each_thread(enter_stopped);
     } else {
+        // SAFETY: own instructions need nothing.
+        unsafe { core.divert(0, 0, 0, 0) };
         foreign::give_back(RESTORER.load(Ordering::Acquire) as u64);
     }
 }
@@ -121,7 +123,7 @@ fn prepare(core: Core, when: When) -> bool {
     // SAFETY: `find` has seen the gate's code there, and libc is not unloaded.
     unsafe {
         sys::gate::set(libc.gate);
-        core.divert(libc.gate, BIT);
+        core.divert(libc.gate, libc.start, libc.end, BIT);
     }
     RESTORER.store(libc.restorer, Ordering::Release);
     LENGTH.store(libc.end - libc.start, Ordering::Release);
