@@ -159,7 +159,6 @@ static void check_children(void) {
 static void check_programs(void) {
   const char *programs[] = {in_dir("static"), "/bin/true"};
   for (int n = 0; n < 2; n++) {
-    if (access(programs[n], X_OK) != 0) continue;
     char *argv[] = {(char *)programs[n], NULL};
     pid_t child = fork();
     int status;

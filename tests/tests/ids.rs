@@ -4,7 +4,7 @@
 
 use dmtcp_tests::{Case, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::fs::File;
-use std::process::ExitCode;
+use std::process::{Command, ExitCode};
 
 const STATUS: i32 = 7;
 
@@ -79,6 +79,19 @@ fn asked_between_checkpoints(s: &mut Scenario) -> Result<()> {
     s.finish(STATUS)
 }
 
+/// As [`asked_between_checkpoints`], with a program beside it that has no library at all, and asks for its id.
+fn births_past_libc(s: &mut Scenario) -> Result<()> {
+    let source = s.path("static.c");
+    std::fs::write(
+        &source,
+        "void _start(void) { long r; for (long call = 39;; call = 60) \
+         __asm__ volatile(\"syscall\" : \"=a\"(r) : \"0\"(call), \"D\"(0) : \"rcx\", \"r11\"); }\n",
+    )?;
+    let made = Command::new("gcc").args(["-nostdlib", "-static", "-o"]).arg(s.path("static")).arg(&source).status()?;
+    ensure!(made.success(), "gcc: {made}");
+    asked_between_checkpoints(s)
+}
+
 fn shell(shell: &str, name: &str) -> Program {
     Program::script(&[shell], "shell.sh", name)
 }
@@ -93,9 +106,7 @@ fn main() -> ExitCode {
             .sampled_as(RunAs::Root),
         Case::flow("inline_calls", c("inline_ids.c"), both_ways_in_turn).streams(4).sampled_as(RunAs::User),
         Case::flow("go_is_preempted", Program::go("preempted.go"), both_ways_in_turn).streams(2).full_only(),
-        Case::flow("inline_births_and_signals", c("inline_ids.c"), asked_between_checkpoints)
-            .streams(4)
-            .sampled_as(RunAs::Root),
+        Case::flow("inline_births_and_signals", c("inline_ids.c"), births_past_libc).streams(4).sampled_as(RunAs::Root),
         Case::flow("files_and_lists_of_proc", c("own_proc.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_held", c("mutexes.c"), both_ways_in_turn).sampled_as(RunAs::User),
         Case::flow("mutexes_that_the_kernel_reads", c("kernel_mutexes.c"), both_ways_in_turn)

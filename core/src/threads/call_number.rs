@@ -270,7 +270,7 @@ pub fn is_behind_a_call(frame: &ucontext_t) -> bool {
 pub fn of(frame: &ucontext_t) -> Option<i64> {
     let pc = frame.uc_mcontext.gregs[REG_RIP as usize] as u64;
     if gate::get() != 0 && pc == (gate::get() + gate::INSTRUCTION) as u64 {
-        // Below what the call has pushed.
+        // Above what the call has pushed.
         let number = word(value(frame, RSP)? + WORD);
         return (number <= HIGHEST).then_some(number as i64);
     }

@@ -4,8 +4,7 @@
 //! where signals are blocked, and where a handler runs already. Then a library's calls go through a `syscall; ret` in
 //! libc's code, which is left alone. Each library has a copy of this module, and chooses for itself.
 //!
-//! The number is on the stack right below the return address, or on top of the stack where there is no gate: a thread that
-//! is stopped inside can be told what to enter again.
+//! The number is on the stack right above the return address: a thread that is stopped inside can be told what to enter again.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 
@@ -44,34 +43,35 @@ pub fn words<const N: usize>(given: [usize; N]) -> [usize; 6] {
 /// As the call itself. One whose child goes on on another stack, or on this one beside its parent, must not be made here.
 #[inline(always)]
 pub unsafe fn enter(number: usize, args: [usize; 6]) -> usize {
-    let result;
-    // SAFETY: the caller's promise; the kernel writes to rax, rcx and r11, and the stack is as it was behind the call.
-    unsafe {
-        std::arch::asm!(
-            "push rax",
-            "mov rcx, [rip + {gate}]",
-            "test rcx, rcx",
-            "jnz 2f",
-            "mov rax, [rsp]",
-            "syscall",
-            "jmp 3f",
-            "2:",
-            "call rcx",
-            "3:",
-            "lea rsp, [rsp + 8]",
-            gate = sym GATE,
-            inlateout("rax") number => result,
-            in("rdi") args[0],
-            in("rsi") args[1],
-            in("rdx") args[2],
-            in("r10") args[3],
-            in("r8") args[4],
-            in("r9") args[5],
-            lateout("rcx") _,
-            lateout("r11") _,
-        );
-    }
-    result
+    // SAFETY: the caller's promise.
+    unsafe { pass(args[0], args[1], args[2], args[3], args[4], args[5], number) }
+}
+
+/// A function of its own, which leaves the stack as it is: debuggers find their way back from it. Its last argument lies
+/// right above the return address (x86_64 ABI).
+#[unsafe(naked)]
+unsafe extern "C" fn pass(
+    _first: usize,
+    _second: usize,
+    _third: usize,
+    _fourth: usize,
+    _fifth: usize,
+    _sixth: usize,
+    _number: usize,
+) -> usize {
+    core::arch::naked_asm!(
+        "mov r10, rcx",
+        "mov rcx, [rip + {gate}]",
+        "mov rax, [rsp + 8]",
+        "test rcx, rcx",
+        "jnz 2f",
+        "mov rax, [rsp + 8]",
+        "syscall",
+        "ret",
+        "2:",
+        "jmp rcx",
+        gate = sym GATE,
+    )
 }
 
 /// A system call by its number and as many arguments as it has; the answer as [`enter`] gives it.

@@ -7,7 +7,7 @@
 //! ```
 //! **How.** Syscall User Dispatch (prctl(2), Linux 5.11) traps each call of a thread but those made in one range of code:
 //! libc's. A filter of seccomp(2) would trap the calls that carry ids alone, at the same price for each (measured: a trapped
-//! call costs 20 to 30 times an empty one either way, one that is let through a tenth more), but it cannot be had here:
+//! call costs about 20 times an empty one either way, one that is let through a fifth more), but it cannot be had here:
 //! * a filter stays over exec, where the new program has no handler yet, or is static and never will: its first getpid ends
 //!   it. The dispatch ends with the program;
 //! * a filter needs no_new_privs, which takes setuid programs away from the program and is there for ever;
