@@ -4,7 +4,7 @@
 mod support;
 
 use dmtcp_protocol::message::{Barrier, FromClient, FromCoordinator};
-use support::{CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, reason, wait_for};
+use support::{Asking, CHECKPOINT, Coordinator, LIMIT, Worker, assert_done, join, reason, wait_for};
 
 /// All have stopped: whom the worker is to look for.
 fn strays(worker: &mut Worker) -> Vec<i32> {
@@ -37,16 +37,22 @@ fn one_worker_of_each_host_is_told_of_its_strays() {
     assert_eq!(strays(&mut far), [5]);
 }
 
-#[test]
-fn a_stray_that_comes_back_takes_part() {
-    let coordinator = Coordinator::start(&[]);
+/// Process 1 has stopped, and is to look for process 2, which has left.
+fn suspended_beside_a_stray(coordinator: &Coordinator) -> (Worker, Asking, u64) {
     let mut a = coordinator.worker(1);
     drop(coordinator.worker(2));
     wait_for("the coordinator to notice", || (coordinator.status().peers == 1).then_some(()));
-    let mut asking = coordinator.begin(CHECKPOINT);
+    let asking = coordinator.begin(CHECKPOINT);
     let generation = a.checkpoint();
     a.reach(generation, Barrier::Suspended);
     assert_eq!(strays(&mut a), [2]);
+    (a, asking, generation)
+}
+
+#[test]
+fn a_stray_that_comes_back_takes_part() {
+    let coordinator = Coordinator::start(&[]);
+    let (mut a, mut asking, generation) = suspended_beside_a_stray(&coordinator);
     let mut back = coordinator.worker(2);
     assert_eq!(back.checkpoint(), generation);
     a.send(FromClient::Again { generation });
@@ -68,13 +74,7 @@ fn a_stray_that_comes_back_takes_part() {
 #[test]
 fn a_stray_that_comes_back_and_never_stops_is_named() {
     let coordinator = Coordinator::start(&["--barrier-timeout", "1"]);
-    let mut a = coordinator.worker(1);
-    drop(coordinator.worker(2));
-    wait_for("the coordinator to notice", || (coordinator.status().peers == 1).then_some(()));
-    let mut asking = coordinator.begin(CHECKPOINT);
-    let generation = a.checkpoint();
-    a.reach(generation, Barrier::Suspended);
-    assert_eq!(strays(&mut a), [2]);
+    let (mut a, mut asking, generation) = suspended_beside_a_stray(&coordinator);
     let mut back = coordinator.worker(2);
     back.checkpoint();
     a.send(FromClient::Again { generation });

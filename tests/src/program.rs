@@ -190,7 +190,7 @@ impl Program {
             compiler.iter().flat_map(|x| x.chars()).filter(|x| x.is_ascii_alphanumeric() || *x == '-').collect();
         let built = cache.join(format!("{}.{flags}", self.source));
         let of = |name: &&str| newer(&built, &sources("programs").join(name));
-        if newer(&built, &source) && HEADERS.iter().all(of) {
+        if newer(&built, &source) && SHARED.iter().all(of) {
             return Ok(built);
         }
         let scratch = cache.join(format!("{}.{}.new", self.source, std::process::id()));
@@ -209,6 +209,11 @@ impl Program {
                 // In the directory of the sources: failed checks then name their file and no path.
                 command.current_dir(sources("programs")).args(flags).arg("-o").arg(&output);
                 command.arg(&self.source).args(libraries)
+            }
+            "go" => {
+                let steps = scratch.join("steps.go");
+                fs::copy(sources("programs").join("steps.go"), &steps)?;
+                command.args(&compiler[1..]).arg("-o").arg(&output).args([&own, &steps])
             }
             _ => command.args(&compiler[1..]).arg("-o").arg(&output).arg(&own),
         };
@@ -244,8 +249,8 @@ fn shared(path: &Path) -> bool {
     path.file_stem().is_some_and(|x| x == "steps")
 }
 
-/// What programs in C include.
-const HEADERS: [&str; 2] = ["steps.h", "smaps.h"];
+/// What programs in C include, and those in Go are built with.
+const SHARED: [&str; 3] = ["steps.h", "smaps.h", "steps.go"];
 
 fn newer(a: &Path, b: &Path) -> bool {
     let time = |p: &Path| fs::metadata(p).and_then(|m| m.modified()).ok();

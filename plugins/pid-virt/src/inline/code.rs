@@ -34,7 +34,7 @@ unsafe extern "C" {
 /// Whose code it is.
 #[derive(Clone, Copy, PartialEq, Eq, Debug)]
 pub enum Owner {
-    /// libc's, and that of its threads where they are a library of their own.
+    /// libc's, and that of its threads and timers where they are libraries of their own.
     Libc,
     /// The loader's, the kernel's.
     System,
@@ -55,7 +55,7 @@ pub struct Code {
 fn owner(path: &[u8]) -> Owner {
     let name = path.rsplit(|byte| *byte == b'/').next().unwrap_or(path);
     let is = |prefixes: &[&str]| prefixes.iter().any(|prefix| name.starts_with(prefix.as_bytes()));
-    if is(&["libc.so.", "libc-2.", "libpthread.so.", "libpthread-2."]) {
+    if is(&["libc.so.", "libc-2.", "libpthread.so.", "libpthread-2.", "librt.so.", "librt-2."]) {
         Owner::Libc
     } else if is(&["ld-linux", "ld-2.", "linux-vdso"]) {
         Owner::System
@@ -130,7 +130,7 @@ pub fn is_ours(address: u64) -> bool {
 pub struct Libc {
     /// Where it begins.
     pub start: u64,
-    /// Where it ends. Where its threads are a library of their own, what lies between the two is taken for libc's.
+    /// Where it ends. Where it consists of several libraries, what lies between them is taken for libc's.
     pub end: u64,
     /// [`gate::CODE`].
     pub gate: usize,
