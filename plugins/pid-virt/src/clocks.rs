@@ -70,13 +70,14 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         // SAFETY: the program passes null or a valid event.
         let given = unsafe { event.as_ref() };
         let kind = given.map_or(libc::SIGEV_SIGNAL, |given| given.sigev_notify);
+        let before = if kind == libc::SIGEV_THREAD { timers::look() } else { None };
         let make = || match table::current() {
             None => next(clock, event, timer),
             Some(table) => create(table, clock, event, |clock, event| next(clock, event.cast_mut(), timer)),
         };
         let result = settled(libc::EINVAL, make);
-        if result == 0 && kind == libc::SIGEV_THREAD {
-            timers::note_helper();
+        if let (0, Some(before)) = (result, before) {
+            timers::note_helper(&before);
         }
         result
     }

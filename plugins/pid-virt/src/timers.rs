@@ -2,8 +2,8 @@
 //! real one, in a word of its own, past all wrappers.
 //!
 //! When the program makes its first timer of the kind, the kernel tells whom it signals (/proc/.../timers), and the word is
-//! looked for among libc's variables; after a restart it gets the id of now. Where there is not exactly one word with the id,
-//! nothing is done: newer libcs have a thread for each timer and no such word. What can go wrong: a checkpoint just between
+//! looked for among libc's variables; after a restart it gets the id of now. Where there is not exactly one word that has
+//! got the id, nothing is done: newer libcs have a thread for each timer and no such word. What can go wrong: a checkpoint just between
 //! the making of the first timer and the look; timer_create(2) then fails after a restart.
 
 use crate::table::Moved;
@@ -51,26 +51,57 @@ fn variables(maps: &str) -> Vec<(usize, usize)> {
     out
 }
 
-/// The one word with this id among variables.
-fn find(areas: &[(usize, usize)], id: i32) -> Option<usize> {
-    let words = areas.iter().flat_map(|(start, end)| (*start..*end).step_by(size_of::<i32>()));
-    let mut found = words.filter(|address| {
-        // SAFETY: these are mapped variables of a library that is in use; others may change them, each word as a whole.
-        unsafe { (*(*address as *const AtomicI32)).load(Ordering::Relaxed) == id }
-    });
-    found.next().filter(|_| found.next().is_none())
+/// Words of variables at some time: where they begin, and what they were.
+pub struct Words(Vec<(usize, Vec<i32>)>);
+
+impl Words {
+    /// As they are now.
+    fn of(areas: &[(usize, usize)]) -> Self {
+        let word = |address: usize| {
+            // SAFETY: these are mapped variables of a library that is in use; others may change them, each word as a whole.
+            unsafe { (*(address as *const AtomicI32)).load(Ordering::Relaxed) }
+        };
+        let area = |&(start, end): &(usize, usize)| (start, (start..end).step_by(SIZE).map(word).collect());
+        Self(areas.iter().map(area).collect())
+    }
+
+    /// Addresses and values.
+    fn all(&self) -> impl Iterator<Item = (usize, i32)> + '_ {
+        self.0.iter().flat_map(|(start, words)| (*start..).step_by(SIZE).zip(words.iter().copied()))
+    }
+
+    fn at(&self, address: usize) -> Option<i32> {
+        let area = self.0.iter().find(|(start, words)| (*start..*start + words.len() * SIZE).contains(&address))?;
+        area.1.get((address - area.0) / SIZE).copied()
+    }
+}
+
+const SIZE: usize = size_of::<i32>();
+
+/// The one word that has this id now; of several, which small ids may have by chance, the one that had none before.
+fn find(before: &Words, now: &Words, id: i32) -> Option<usize> {
+    let found: Vec<usize> = now.all().filter(|(_, word)| *word == id).map(|(address, _)| address).collect();
+    let new: Vec<usize> = found.iter().copied().filter(|address| before.at(*address) == Some(0)).collect();
+    match (&found[..], &new[..]) {
+        ([one], _) | (_, [one]) => Some(*one),
+        _ => None,
+    }
+}
+
+fn text(path: &str) -> String {
+    proc_files::read_file(path).ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default()
+}
+
+/// Before a timer of the kind is made: libc's variables; `None`: its word has been looked for.
+pub fn look() -> Option<Words> {
+    (WORD.load(Ordering::Acquire) == 0).then(|| Words::of(&variables(&text("/proc/thread-self/maps"))))
 }
 
 /// Looks for libc's word, once: a timer of the kind has just been made.
-pub fn note_helper() {
-    if WORD.load(Ordering::Acquire) != 0 {
-        return;
-    }
-    let text =
-        |path| proc_files::read_file(path).ok().and_then(|text| String::from_utf8(text).ok()).unwrap_or_default();
+pub fn note_helper(before: &Words) {
     let Some(helper) = helper_in(&text("/proc/thread-self/../../timers")) else { return };
-    let word = find(&variables(&text("/proc/thread-self/maps")), helper);
-    WORD.store(word.unwrap_or(NOWHERE), Ordering::Release);
+    let now = Words::of(&variables(&text("/proc/thread-self/maps")));
+    WORD.store(find(before, &now, helper).unwrap_or(NOWHERE), Ordering::Release);
 }
 
 /// The hook for RESTART: the thread has another id.
@@ -107,10 +138,15 @@ mod tests {
     }
 
     #[test]
-    fn a_word_is_found_if_it_is_the_only_one() {
-        let words = [3, 77, 5, 6, 6];
-        let area = [(words.as_ptr() as usize, words.as_ptr_range().end as usize)];
-        assert_eq!(find(&area, 77), Some(&raw const words[1] as usize));
-        assert_eq!((find(&area, 6), find(&area, 8)), (None, None));
+    fn a_word_is_found_if_it_is_the_only_one_or_the_only_new_one() {
+        let words = |values: &[i32]| Words(vec![(0x1000, vec![1, 2]), (0x2000, values.to_vec())]);
+        let (before, now) = (words(&[3, 0, 5, 6, 6, 0, 9]), words(&[3, 77, 5, 6, 6, 5, 9]));
+        assert_eq!(find(&before, &now, 77), Some(0x2004));
+        assert_eq!(find(&before, &now, 5), Some(0x2014));
+        assert_eq!(find(&before, &now, 3), Some(0x2000));
+        assert_eq!((find(&before, &now, 6), find(&before, &now, 8)), (None, None));
+        let own = [7, 8];
+        let here = own.as_ptr() as usize;
+        assert_eq!(Words::of(&[(here, here + 8)]).all().collect::<Vec<_>>(), [(here, 7), (here + 4, 8)]);
     }
 }
