@@ -231,7 +231,7 @@ impl Plan<'_> {
                 let restoration = Restoration { index: image, ..link.restoration.clone() };
                 let link = Link { restoration: &restoration, ..link };
                 let ids = self.ids.map(|ids| &ids[image][..]);
-                let outcome = restoration.prepare(ids).and_then(|prepared| {
+                let outcome = restoration.prepare(ids, node.exit_signal).and_then(|prepared| {
                     self.join(link);
                     await_ended(self.forest, &children);
                     self.take_foreground(link);

@@ -166,8 +166,9 @@ impl Restoration<'_> {
     }
 
     /// Makes everything that takes ids. A process that will exec the original program gets its tasks behind that.
-    pub fn prepare(&self, ids: Option<&[i32]>) -> Result<Option<Prepared>, ProcessError> {
-        if self.must_exec() {
+    /// `exit_signal` is what its parent is sent at its end.
+    pub fn prepare(&self, ids: Option<&[i32]>, exit_signal: i32) -> Result<Option<Prepared>, ProcessError> {
+        if self.must_exec(exit_signal) {
             return Ok(None);
         }
         let image = self.image();
@@ -239,10 +240,14 @@ impl Restoration<'_> {
         unsafe { stub.enter(self.first()) }
     }
 
-    /// Whether the kernel will not let us name the executable, and the original one can be executed.
-    fn must_exec(&self) -> bool {
+    /// Whether the kernel will not let us name the executable, and the original one can be executed. An exec makes SIGCHLD
+    /// the exit signal, and nothing can change that again; then the parent's waits with __WCLONE would not find the process,
+    /// and its other waits would. One with another exit signal keeps that rather than the name of its executable.
+    fn must_exec(&self, exit_signal: i32) -> bool {
         let exe = self.image().identity.exe.as_str();
-        !Way::here().names_executable() && unistd::access(exe, unistd::AccessFlags::X_OK).is_ok()
+        exit_signal == libc::SIGCHLD
+            && !Way::here().names_executable()
+            && unistd::access(exe, unistd::AccessFlags::X_OK).is_ok()
     }
 
     /// Becomes the original program, which the maker of the family then turns into the restored process.

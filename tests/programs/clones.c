@@ -80,11 +80,13 @@ static void cloned(void) {
     if (child == 0) _exit(status);
     CHECK(told == child);
     ends(child, status, 0);
+    CHECK(waitpid(children[CALLS + 1], NULL, WNOHANG) < 0 && errno == ECHILD);
+    CHECK(waitid(P_PID, children[CALLS + 1], NULL, WEXITED | WNOHANG | WNOWAIT | __WCLONE) == 0);
     step("main", n);
     rest(5);
   }
   for (int i = 0; i < CALLS + 1; i++) ends(children[i], 20, 0);
-  ends(children[CALLS + 1], 20, __WALL);
+  ends(children[CALLS + 1], 20, __WCLONE);
   CHECK(waitpid(-1, NULL, __WALL) < 0 && errno == ECHILD);
 }
 

@@ -389,7 +389,7 @@ fn main() -> ExitCode {
         Case::new("two_sides_of_pipes_files_and_signals", Program::c("two_sides.c", &[]))
             .streams(2)
             .sampled_as(RunAs::User),
-        Case::new("children_past_fork", clones("cloned")).streams(7),
+        Case::new("children_past_fork", clones("cloned")).streams(7).sampled_translated_as(RunAs::User),
         Case::new("a_child_that_its_sibling_made", clones("given")).streams(3).sampled_as(RunAs::User),
         Case::new("vforks_that_take_their_time", clones("vforked")).streams(2).sampled_as(RunAs::User),
         Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6),
