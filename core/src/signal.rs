@@ -5,6 +5,7 @@
 //! thread that blocks our signal by one is reported when it does not stop.
 
 use crate::life::adoption;
+use crate::threads::rewind;
 use crate::{config, ids, threads, timed};
 use dmtcp_plugin_api::sys;
 use libc::{c_int, siginfo_t, sigset_t, timespec, ucontext_t};
@@ -116,7 +117,13 @@ pub fn is_handled_by_application() -> bool {
 
 /// A delivery of our number that is not ours: what the application has asked for happens.
 pub extern "C" fn foreign_delivery(number: c_int, info: *mut siginfo_t, frame: *mut ucontext_t) {
-    if threads::carried_slot(info).is_some() || adoption::answer(info, frame) {
+    if threads::carried_slot(info).is_some() {
+        // It has come too late for its stop, or is not the only one of it: nobody's, but it has interrupted a call.
+        // SAFETY: the kernel's frame of the signal that the calling thread handles.
+        rewind::enter_again(unsafe { &mut *frame });
+        return;
+    }
+    if adoption::answer(info, frame) {
         return;
     }
     let handler = BELIEVED.handler.load(Ordering::Acquire);

@@ -112,7 +112,7 @@ pub fn ask(child: i32) -> bool {
 
 /// Whether a process that stands still for its tracer does so at a place that it should be let out of.
 fn is_busy(process: i32, ptrace: tracer::Ptrace<'_>) -> bool {
-    let mut registers = [0u64; 27];
+    let mut registers = [0u64; tracer::REGISTERS];
     if ptrace(tracer::GET_REGISTERS, 0, registers.as_mut_ptr() as usize).is_err() {
         return true;
     }

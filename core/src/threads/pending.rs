@@ -59,22 +59,49 @@ pub fn has_come(signal: i32) -> bool {
     sets_in(&text).is_some_and(|(_, shared)| shared & 1 << (signal - 1) != 0)
 }
 
+/// Whether a signal is pending that a thread, which may be another process's, does not block. Allocates nothing: the caller
+/// may be a tracer.
+pub fn is_due(tid: i32) -> bool {
+    const FILE: &[u8] = b"/status";
+    let mut path = *b"/proc/0000000000/status";
+    // From the end, and what comes before the number is moved up to it.
+    let (mut at, mut left) = (path.len() - FILE.len(), tid.unsigned_abs());
+    while left > 0 {
+        at -= 1;
+        path[at] = b'0' + (left % 10) as u8;
+        left /= 10;
+    }
+    path.copy_within(..b"/proc/".len(), at - b"/proc/".len());
+    let mut text = [0u8; 4096];
+    let due = |text: &[u8]| {
+        let (own, shared) = sets_in(text)?;
+        Some((own | shared) & !field_in(text, b"SigBlk:\t")? != 0)
+    };
+    read_status(&path[at - b"/proc/".len()..], &mut text).and_then(due) == Some(true)
+}
+
+/// A set in the text of such a file.
+fn field_in(text: &[u8], name: &[u8]) -> Option<u64> {
+    let at = text.windows(name.len()).position(|w| w == name)? + name.len();
+    let digits = text.get(at..at + 16)?;
+    digits.iter().try_fold(0u64, |n, &d| Some(n << 4 | u64::from((d as char).to_digit(16)?)))
+}
+
 /// The thread's own and the process's pending sets, from the text of /proc/PID/task/TID/status.
 fn sets_in(text: &[u8]) -> Option<(u64, u64)> {
-    let field = |name: &[u8]| {
-        let at = text.windows(name.len()).position(|w| w == name)? + name.len();
-        let digits = text.get(at..at + 16)?;
-        digits.iter().try_fold(0u64, |n, &d| Some(n << 4 | u64::from((d as char).to_digit(16)?)))
-    };
-    Some((field(b"SigPnd:\t")?, field(b"ShdPnd:\t")?))
+    Some((field_in(text, b"SigPnd:\t")?, field_in(text, b"ShdPnd:\t")?))
+}
+
+/// What the file at a path begins with.
+fn read_status<'a>(path: &[u8], into: &'a mut [u8]) -> Option<&'a [u8]> {
+    let file = sys::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
+    let filled = sys::read(file.number(), into).ok()?;
+    into.get(..filled)
 }
 
 /// Those of the calling thread.
 fn sets() -> Option<(u64, u64)> {
-    let mut text = [0u8; 4096];
-    let file = sys::open(b"/proc/thread-self/status", libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let filled = sys::read(file.number(), &mut text).ok()?;
-    sets_in(&text[..filled])
+    sets_in(read_status(b"/proc/thread-self/status", &mut [0u8; 4096])?)
 }
 
 /// What is pending for the process.

@@ -7,6 +7,9 @@
 //! * they are not, since the thread went into the call after it was sampled, or the sample says restart_syscall, as it does
 //!   of many a wait that SIGCONT has continued; but its code tells ([`call_number`]).
 //!
+//! A signal of ours that comes after its stop was given up, or that was sent a second time, interrupts calls as well: its
+//! handler does the same ([`enter_again`]). So does a tracer, without a handler (`tracer`).
+//!
 //! Decided anew when the thread goes on: if by then a signal is pending that the application handles, -EINTR stays, since
 //! `pause` and its like would otherwise miss the wake-up that they wait for.
 
@@ -77,6 +80,17 @@ fn handler_is_due(frame: &libc::ucontext_t) -> bool {
     (1..=64).filter(|n| due & (1 << (n - 1)) != 0).any(|n| crate::signal::disposition(n).is_some_and(|d| d.handler > 1))
 }
 
+/// Where the thread does not park: enters the call again that our signal has interrupted, if its code tells which that is.
+pub fn enter_again(frame: &mut libc::ucontext_t) {
+    let number = call_to_repeat(frame, &Sample { number: -1, ..Sample::default() });
+    apply(frame, number);
+}
+
+/// Whether a call that shows this result to a tracer is one that would fail because of it: the kernel restarts others.
+pub fn would_fail(number: i64, result: i64) -> bool {
+    result == -i64::from(libc::EINTR) && number >= 0 && !NEVER.contains(&number)
+}
+
 /// Enters the call again unless a handler is due, or libc does that itself.
 pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
     let reckons = number == libc::SYS_futex
@@ -94,5 +108,57 @@ pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
         }
         frame.uc_mcontext.gregs[REG_RAX as usize] = number;
         frame.uc_mcontext.gregs[REG_RIP as usize] -= 2;
+    }
+}
+
+#[cfg(test)]
+#[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")]
+mod tests {
+    use super::*;
+    use crate::threads::{handler, slot, stop, tracer};
+    use std::sync::mpsc;
+    use std::thread;
+    use std::time::{Duration, Instant};
+
+    /// What a thread is told by a call that the kernel never restarts, when this is done to it in the middle of it.
+    fn error_in_sigtimedwait(disturb: impl Fn(i32)) -> i32 {
+        let (tell, told) = mpsc::channel();
+        let thread = thread::spawn(move || {
+            tell.send(sys::tid()).unwrap();
+            let limit = libc::timespec { tv_sec: 0, tv_nsec: 300_000_000 };
+            // SAFETY: an empty set, and a valid time.
+            let result = unsafe {
+                let mut set: libc::sigset_t = std::mem::zeroed();
+                libc::sigemptyset(&raw mut set);
+                libc::sigtimedwait(&raw const set, std::ptr::null_mut(), &raw const limit)
+            };
+            assert_eq!(result, -1);
+            std::io::Error::last_os_error().raw_os_error().unwrap()
+        });
+        let tid = told.recv().unwrap();
+        let deadline = Instant::now() + Duration::from_secs(10);
+        while stop::call_of(tid).is_none_or(|call| call.number != libc::SYS_rt_sigtimedwait) {
+            assert!(Instant::now() < deadline && !thread.is_finished());
+            thread::yield_now();
+        }
+        disturb(tid);
+        thread.join().unwrap()
+    }
+
+    #[test]
+    fn a_signal_that_comes_after_its_stop_fails_no_call() {
+        let number = libc::SIGRTMIN() + 7;
+        handler::install_handler(number).unwrap();
+        let error = error_in_sigtimedwait(|tid| {
+            let given_up = slot::of(tid).unwrap();
+            stop::send_to(sys::pid(), tid, number, given_up.address()).unwrap();
+        });
+        assert_eq!(error, libc::EAGAIN);
+    }
+
+    #[test]
+    fn a_tracer_fails_no_call() {
+        let error = error_in_sigtimedwait(|tid| assert!(tracer::unblock(tid, 1 << libc::SIGRTMIN())));
+        assert_eq!(error, libc::EAGAIN);
     }
 }

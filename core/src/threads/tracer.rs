@@ -8,11 +8,16 @@
 //! *Peek.* The signals that are pending for the process are copied, siginfo and all, without being taken: nobody could put
 //! them back as they were if the first thread has ended.
 //!
+//! To stand still for a tracer interrupts a system call as a signal does. Most are restarted by the kernel; those that are
+//! not (sigtimedwait, semop, epoll_wait ...) would fail with EINTR, and nobody of us would know: the tracer has the kernel
+//! restart these too, unless a signal is due, whose handler decides, ours among them.
+//!
 //! ```text
 //!   checkpoint thread --clone(VM, VFORK)--> tracer: SEIZE, INTERRUPT, wait, the order, DETACH, exit
 //! ```
 
-use super::pending::Info;
+use super::pending::{self, Info};
+use super::rewind;
 use dmtcp_plugin_api::{headroom, proc_files, sys};
 
 const PTRACE_DETACH: usize = 17;
@@ -23,6 +28,15 @@ const PTRACE_GETSIGMASK: usize = 0x420a;
 const PTRACE_SETSIGMASK: usize = 0x420b;
 /// PTRACE_GETREGS.
 pub const GET_REGISTERS: usize = 12;
+const SET_REGISTERS: usize = 13;
+/// Words of `struct user_regs_struct`.
+pub const REGISTERS: usize = 27;
+/// Which of them has a call's result,
+const RAX: usize = 10;
+/// and its number; -1: the thread is in no call.
+const ORIG_RAX: usize = 15;
+/// The result of a call that the kernel restarts whatever handler comes in between.
+const ERESTARTNOINTR: i64 = 513;
 const PR_SET_PTRACER: i32 = 0x5961_6d61;
 /// For PTRACE_PEEKSIGINFO: the process's queue.
 const SHARED: u32 = 1;
@@ -154,8 +168,23 @@ pub fn hold(tid: i32, act: impl FnOnce(Ptrace<'_>) -> bool) -> bool {
         }
     });
     let done = stopped && act(&ptrace);
+    if stopped && !pending::is_due(tid) {
+        spare_its_call(&ptrace);
+    }
     let _ = ptrace(PTRACE_DETACH, 0, 0);
     done
+}
+
+/// Has the kernel restart the call that a thread which stands still was in, if it would fail because of that.
+fn spare_its_call(ptrace: Ptrace<'_>) {
+    let mut registers = [0u64; REGISTERS];
+    if ptrace(GET_REGISTERS, 0, registers.as_mut_ptr() as usize).is_err() {
+        return;
+    }
+    if rewind::would_fail(registers[ORIG_RAX] as i64, registers[RAX] as i64) {
+        registers[RAX] = (-ERESTARTNOINTR) as u64;
+        let _ = ptrace(SET_REGISTERS, 0, registers.as_ptr() as usize);
+    }
 }
 
 /// Whether a thread stands still for the calling one. Its end is not taken notice of: if it is a child, that is somebody
