@@ -130,6 +130,43 @@ static void stopped(void) {
   has_none();
 }
 
+/* Letter of a process's state, as in proc(5). */
+static char state_of(pid_t pid) {
+  char path[64], text[512];
+  snprintf(path, sizeof path, "/proc/%d/stat", pid);
+  int file = open(path, O_RDONLY | O_CLOEXEC);
+  ssize_t length = file < 0 ? -1 : read(file, text, sizeof text - 1);
+  CHECK(length > 0 && close(file) == 0);
+  text[length] = 0;
+  return strrchr(text, ')')[2];
+}
+
+/* Children that are stopped as soon as they are there, and stay so until they are continued: those of fork, and programs. */
+static void stopped_at_birth(void) {
+  int gate[2];
+  CHECK(pipe2(gate, O_CLOEXEC) == 0);
+  for (long n = 1; !stopping(); n++) {
+    pid_t child = fork();
+    CHECK(child >= 0);
+    if (child == 0) {
+      char byte;
+      if (n % 2) _exit(read(gate[0], &byte, 1) == 1 ? byte : 1);
+      CHECK(dup2(gate[0], 0) == 0);
+      execl("/bin/sh", "sh", "-c", "read -r status; exit $status", (char *)NULL);
+      _exit(2);
+    }
+    CHECK(kill(child, SIGSTOP) == 0);
+    rest(n % 3 * 10);
+    /* Who was continued for a checkpoint stops again behind it. */
+    for (int tries = 0; state_of(child) != 'T'; rest(10)) CHECK(tries++ < 1000);
+    CHECK(waitpid(child, NULL, WNOHANG) == 0 && kill(child, SIGCONT) == 0);
+    CHECK(n % 2 ? write(gate[1], "*", 1) == 1 : write(gate[1], "42\n", 3) == 3);
+    exits(child, 42);
+    step("main", n);
+  }
+  has_none();
+}
+
 static volatile sig_atomic_t rung, rung_by;
 
 static void ring(int number, siginfo_t *info, void *context) {
@@ -244,7 +281,8 @@ int main(int count, char **kinds) {
   CHECK(count == 2);
   outer_session = getsid(0);
   const struct { const char *name; void (*run)(void); } all[] = {
-      {"subreaper", subreaper}, {"stopped", stopped}, {"waits", waits}, {"everybody", everybody}};
+      {"subreaper", subreaper}, {"stopped", stopped}, {"stopped_at_birth", stopped_at_birth},
+      {"waits", waits}, {"everybody", everybody}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(all[i].name, kinds[1]) == 0) {
       all[i].run();

@@ -13,6 +13,7 @@
 //! for by its parent; who has no parent in the computation (the process that was launched, an orphan), by a process that
 //! the coordinator tells of those that have left a moment ago, the strays.
 
+use super::standstill::Awakened;
 use super::{MEMBER, adoption, start_checkpoint_thread};
 use crate::{interface, log, threads};
 use dmtcp_plugin_api::abi::Event;
@@ -122,7 +123,14 @@ pub fn see_off() {
     }
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let is_on_its_way = |pid| is_underway(pid) && !adoption::is_forsaken(pid);
-    while children().into_iter().any(is_on_its_way) && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
+    let mut awakened = Awakened::default();
+    while sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
+        let waiting: Vec<i32> = children().into_iter().filter(|pid| is_on_its_way(*pid)).collect();
+        awakened.let_stop_again(|pid| !waiting.contains(&pid));
+        if waiting.is_empty() {
+            return;
+        }
+        waiting.into_iter().for_each(|pid| awakened.awaken(pid));
         sys::nap(LOOK_AGAIN);
     }
 }
@@ -181,7 +189,7 @@ enum Standing {
 }
 
 /// State letter of a process, as in proc(5); `None` if it is gone.
-fn state_letter(pid: i32) -> Option<u8> {
+pub fn state_letter(pid: i32) -> Option<u8> {
     let state = proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?;
     state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied())
 }
@@ -212,7 +220,7 @@ fn standing(pid: i32) -> Standing {
     }
     match state_letter(pid) {
         Some(b'Z' | b'X') | None => return Standing::Settled,
-        // One that stands still (SIGSTOP) is continued by the coordinator, if it is a member.
+        // One that stands still (SIGSTOP) is continued by the coordinator, if it is a member; else by who waits for it.
         Some(_) => {}
     }
     let name = MEMBER_NAME.split(|&b| b == 0).next().unwrap_or_default();
@@ -266,6 +274,7 @@ pub fn await_children(strays: &[i32]) -> Vec<Outsider> {
     let mut waiting: Vec<i32> = own.iter().chain(strangers).copied().collect();
     let mut outside = Vec::new();
     let mut asked = Vec::new();
+    let mut awakened = Awakened::default();
     loop {
         let passed = sys::clock(libc::CLOCK_MONOTONIC) - start;
         waiting.retain(|&pid| match standing(pid) {
@@ -274,6 +283,7 @@ pub fn await_children(strays: &[i32]) -> Vec<Outsider> {
                 if own.contains(&pid) && !asked.contains(&pid) && adoption::ask(pid) {
                     asked.push(pid);
                 }
+                awakened.awaken(pid);
                 true
             }
             Standing::Unclear if passed < if own.contains(&pid) { LOAD_LIMIT } else { STRAY_LIMIT } => true,
@@ -295,6 +305,7 @@ pub fn await_children(strays: &[i32]) -> Vec<Outsider> {
                 false
             }
         });
+        awakened.let_stop_again(|pid| !waiting.contains(&pid));
         if waiting.is_empty() {
             return outside;
         }

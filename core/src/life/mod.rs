@@ -26,6 +26,7 @@ pub mod refusal;
 pub mod restore;
 mod room;
 pub mod shells;
+mod standstill;
 pub mod worker;
 mod writing;
 

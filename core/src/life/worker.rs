@@ -253,7 +253,12 @@ impl Worker {
             (None, None) => Err(Silence::Gone),
         };
         match &message {
-            Ok(FromCoordinator::Continued) => self.continued = true,
+            Ok(FromCoordinator::Continued) => {
+                self.continued = true;
+                // The coordinator's is pending if the threads had parked before they were stopped by a signal: it is no word
+                // of the application's that the process may run.
+                threads::forget(libc::SIGCONT);
+            }
             Ok(message) => interface::news::heard(message),
             Err(Silence::Gone) => self.link = None,
             Err(Silence::TimeOut) => {}

@@ -28,7 +28,7 @@ pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
 };
 pub use named::note_trapped;
-pub use pending::has_come;
+pub use pending::{forget, has_come};
 
 use crate::ids;
 use dmtcp_plugin_api::sys;

@@ -87,6 +87,17 @@ fn field_in(text: &[u8], name: &[u8]) -> Option<u64> {
     digits.iter().try_fold(0u64, |n, &d| Some(n << 4 | u64::from((d as char).to_digit(16)?)))
 }
 
+/// Takes a signal away that is pending for the process, if there is one, for nobody. The calling thread blocks it.
+pub fn forget(signal: i32) {
+    let set = 1u64 << (signal - 1);
+    let now = libc::timespec { tv_sec: 0, tv_nsec: 0 };
+    // SAFETY: set and time are valid; no siginfo is asked for.
+    let _ = unsafe {
+        let arguments = [(&raw const set) as usize, 0, (&raw const now) as usize, KERNEL_SET, 0, 0];
+        sys::call(libc::SYS_rt_sigtimedwait as i32, arguments)
+    };
+}
+
 /// The thread's own and the process's pending sets, from the text of /proc/PID/task/TID/status.
 fn sets_in(text: &[u8]) -> Option<(u64, u64)> {
     Some((field_in(text, b"SigPnd:\t")?, field_in(text, b"ShdPnd:\t")?))
