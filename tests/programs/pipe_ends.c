@@ -32,7 +32,12 @@ int main(void) {
   CHECK(put(fifo, "fifo!") && put(gone, "gone!"));
   CHECK(fcntl(fifo_reader, F_SETOWN, getpid()) == 0 && fcntl(fifo_reader, F_SETSIG, SIGURG) == 0);
   CHECK(fcntl(fifo_reader, F_SETFL, O_NONBLOCK | O_ASYNC) == 0);
-  int all[] = {many[0], many[1], both, writer, same, unread[1], ended[0], empty[0], fifo, fifo_reader, name, gone};
+  /* Open for reading only, and nobody has ever written; in the other one, somebody has at each step. */
+  CHECK(mkfifo(in_dir("unwritten"), 0600) == 0 && mkfifo(in_dir("visited"), 0600) == 0);
+  int unwritten = open(in_dir("unwritten"), O_RDONLY | O_NONBLOCK);
+  int visited = open(in_dir("visited"), O_RDONLY | O_NONBLOCK);
+  CHECK(unwritten >= 0 && visited >= 0);
+  int all[] = {unwritten, visited, many[0], many[1], both, writer, same, unread[1], ended[0], empty[0], fifo, fifo_reader, name, gone};
   enum { COUNT = sizeof all / sizeof *all };
   int flags[COUNT];
   for (int i = 0; i < COUNT; i++) CHECK((flags[i] = fcntl(all[i], F_GETFL)) >= 0);
@@ -46,9 +51,16 @@ int main(void) {
     CHECK(poll(&state, 1, 0) == 1 && state.revents == (POLLIN | POLLHUP) && read(empty[0], &byte, 1) == 0);
     CHECK(holds(fifo_reader, "fifo!") && put(fifo, "fifo!") && holds(gone, "gone!") && put(gone, "gone!"));
     CHECK(fcntl(fifo_reader, F_GETOWN) == getpid() && fcntl(fifo_reader, F_GETSIG) == SIGURG);
+    struct pollfd quiet = {unwritten, POLLIN, 0}, hung_up = {visited, POLLIN, 0};
+    CHECK(poll(&quiet, 1, 0) == 0 && read(unwritten, &byte, 1) == 0);
+    CHECK(poll(&hung_up, 1, 0) == (n > 1) && hung_up.revents == (n > 1 ? POLLHUP : 0));
+    int visitor = open(in_dir("visited"), O_WRONLY | O_NONBLOCK);
+    CHECK(visitor >= 0 && put(visitor, "visit") && close(visitor) == 0 && holds(visited, "visit"));
     step("main", n);
     rest(10);
   }
+  int visitor = open(in_dir("unwritten"), O_WRONLY | O_NONBLOCK);
+  CHECK(visitor >= 0 && put(visitor, "first") && holds(unwritten, "first"));
   CHECK(holds(ended[0], "rest") && read(ended[0], all, sizeof all) == 0);
   return done();
 }

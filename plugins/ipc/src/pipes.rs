@@ -3,7 +3,8 @@
 //! Bytes in flight are looked at, never consumed: tee(2) copies the whole pipe into a spare one of the same capacity, the
 //! spare is read. Packet borders survive that. Every process that holds an end describes it, those with a reading end the bytes too;
 //! the restart half puts together what belongs to one pipe. A pipe whose other end a stranger holds is not ours to save:
-//! the plugin for files gets it as inherited stdio, or nobody.
+//! the plugin for files gets it as inherited stdio, or nobody. A FIFO is found again by its name, whoever is at its other end,
+//! but for standard streams.
 
 use crate::broker::Description;
 use crate::neighbours;
@@ -83,7 +84,8 @@ extern "C" fn claim(d: &Descriptor) -> bool {
             };
             if !is_private(&held, poll) {
                 let elsewhere = state.elsewhere.get_or_insert_with(|| neighbours::pipe_ends(core, &state.links));
-                if !is_met(&held, d.link(), elsewhere) {
+                let is_named = || d.number > 2 && fifo(d).is_some_and(|fifo| !fifo.unlinked);
+                if !is_met(&held, d.link(), elsewhere) && !is_named() {
                     return false;
                 }
             }
@@ -147,6 +149,9 @@ fn look(core: Core, d: &Descriptor, held: &[Held], has_packets: bool) -> Result<
     pipe.fifo = fifo(d);
     let Some(reader) = held.iter().find(|h| h.end().reads()) else { return Ok(pipe) };
     let reader = core.copy_descriptor(reader.number)?;
+    if let Some(fifo) = &mut pipe.fifo {
+        fifo.awaits_writer = sys::ready(reader.number(), libc::POLLIN)? & libc::POLLHUP == 0;
+    }
     let mut amount = 0i32;
     sys::ioctl(reader.number(), FIONREAD, &mut amount)?;
     if amount <= 0 {
@@ -166,10 +171,11 @@ fn look(core: Core, d: &Descriptor, held: &[Held], has_packets: bool) -> Result<
 /// Copies everything in a pipe without consuming it; the lengths of the pieces that it came in.
 fn copy_out(reader: &Fd, capacity: u64, bytes: &mut [u8]) -> Result<Vec<u64>, i32> {
     let (out, spare) = sys::pipe(libc::O_NONBLOCK | libc::O_CLOEXEC)?;
-    sys::fcntl(spare.number(), F_SETPIPE_SZ, capacity as usize)?;
+    // A user who has many pipes gets no large ones any more; what is in this one may fit all the same.
+    let resized = sys::fcntl(spare.number(), F_SETPIPE_SZ, capacity as usize);
     // tee always starts at the head: it must be all in one.
     if sys::tee(reader.number(), spare.number(), i32::MAX as usize)? != bytes.len() {
-        return Err(libc::EPERM);
+        return Err(resized.err().unwrap_or(libc::EPERM));
     }
     let mut pieces = Vec::new();
     let mut at = 0;
@@ -192,7 +198,7 @@ fn fifo(d: &Descriptor) -> Option<Fifo> {
     }
     let named = sys::stat(d.link()).is_ok_and(|s| s.st_dev == d.device && s.st_ino == d.inode);
     let path = if named { d.link() } else { d.link().strip_suffix(b" (deleted)").unwrap_or(d.link()) };
-    Some(Fifo { path: path.into(), mode: d.mode & 0o7777, unlinked: !named })
+    Some(Fifo { path: path.into(), mode: d.mode & 0o7777, unlinked: !named, awaits_writer: false })
 }
 
 #[cfg(test)]

@@ -78,6 +78,9 @@ pub struct Fifo {
     pub mode: u32,
     /// It had been unlinked.
     pub unlinked: bool,
+    /// Nobody has written since it was opened for reading: that is no end of file, which poll(2) would tell.
+    #[serde(default)]
+    pub awaits_writer: bool,
 }
 
 /// An end of a pipe.

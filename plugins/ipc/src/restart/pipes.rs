@@ -68,20 +68,38 @@ pub fn create(host: &Host<'_>, index: u32, pipe: &Pipe) -> Result<(), String> {
         }
         None => Vec::new(),
     };
-    let (reader, writer) = match &pipe.fifo {
+    let (mut reader, writer) = match &pipe.fifo {
         Some(fifo) => open_fifo(host, fifo).map_err(failed)?,
         None => new_pipe().map_err(failed)?,
     };
-    set_capacity(&writer, pipe.capacity, bytes.len() as u64).map_err(|e| {
-        format!(
-            "{what}: a capacity of {} bytes is not allowed here ({e}): see /proc/sys/fs/pipe-max-size and \
-             /proc/sys/fs/pipe-user-pages-soft",
+    if let Err(e) = set_capacity(&writer, pipe.capacity, bytes.len() as u64) {
+        host.warn(&format!(
+            "{what}: a capacity of {} bytes is not allowed here ({e}), it has the usual one now: see \
+             /proc/sys/fs/pipe-max-size and /proc/sys/fs/pipe-user-pages-soft",
             pipe.capacity
-        )
-    })?;
-    refill(&writer, &bytes, &pipe.packets)
-        .map_err(|e| format!("{what}: its {} bytes in flight cannot be put back: {e}", bytes.len()))?;
+        ));
+    }
+    // Somebody outside of the computation may have kept a FIFO, and with it the bytes.
+    if pipe.fifo.is_none() || unread(&reader).map_err(failed)? == 0 {
+        refill(&writer, &bytes, &pipe.packets)
+            .map_err(|e| format!("{what}: its {} bytes in flight cannot be put back: {e}", bytes.len()))?;
+    }
+    let mut writer = Some(writer);
+    if pipe.fifo.as_ref().is_some_and(|fifo| fifo.awaits_writer) && !pipe.ends.iter().any(|end| end.writes()) {
+        // What a reader had open at the same time as a writer ends with that one.
+        let name = reopen(&reader, libc::O_PATH).map_err(failed)?;
+        drop((reader, writer.take()));
+        reader = reopen(&name, libc::O_RDONLY).map_err(failed)?;
+    }
     hand_out(host, pipe, reader, writer).map_err(failed)
+}
+
+/// How many bytes wait to be read.
+fn unread(reader: &File) -> io::Result<i32> {
+    let mut amount = 0;
+    // SAFETY: the kernel writes one number.
+    checked(unsafe { libc::ioctl(reader.as_raw_fd(), libc::FIONREAD, &raw mut amount) })?;
+    Ok(amount)
 }
 
 fn new_pipe() -> io::Result<(File, File)> {
@@ -156,9 +174,9 @@ fn refill(mut writer: &File, bytes: &[u8], packets: &[u64]) -> io::Result<()> {
 }
 
 /// Provides a description for each end that the process held.
-fn hand_out(host: &Host<'_>, pipe: &Pipe, reader: File, writer: File) -> io::Result<()> {
+fn hand_out(host: &Host<'_>, pipe: &Pipe, reader: File, writer: Option<File>) -> io::Result<()> {
     // The first end that only reads is the reader itself, the first that only writes the writer itself.
-    let (mut ready_reader, mut ready_writer) = (Some(reader), Some(writer));
+    let (mut ready_reader, mut ready_writer) = (Some(reader), writer);
     let mut made: Vec<(u64, File)> = Vec::new();
     let source = |made: &[(u64, File)], ready: [&Option<File>; 2]| -> io::Result<File> {
         let any = ready.into_iter().flatten().next().or(made.first().map(|(_, f)| f));
