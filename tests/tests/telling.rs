@@ -192,10 +192,38 @@ fn restarts_show_a_bar(s: &mut Scenario) -> Result<()> {
     Ok(())
 }
 
+/// Processes that share a pipe to somebody outside: what nobody restores is named once, not by each of them.
+fn what_is_lost_is_said_once(s: &mut Scenario) -> Result<()> {
+    let (argv, port) = (s.prepared()?, s.port()?);
+    let mut launch = s.command("/bin/bash");
+    launch
+        .args(["-c", "exec \"$@\" 250> >(exec cat) 251>&250 63>&-", "bash"])
+        .arg(s.tool("dmtcp_launch").get_program());
+    launch.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory()).args(argv);
+    s.launch_command(launch)?;
+    s.see_steps(3)?;
+    s.checkpoint()?;
+    ensure!(s.image_files()?.len() > 2, "these are not the images of a family: {:?}", s.image_files()?);
+    s.kill()?;
+    s.restart(&Restart::images())?;
+    s.see_steps(3)?;
+    let said = fs::read_to_string(s.path("..").join("logs").join("output.0"))? + &fs::read_to_string(s.output_file())?;
+    let lines: Vec<&str> = said.lines().filter(|line| line.contains("nothing restored it")).collect();
+    ensure!(lines.len() == 1 && lines[0].contains("fd 250, 251 -> pipe:["), "it said: {said}");
+    s.finish(STATUS)
+}
+
 fn main() -> ExitCode {
     runner::main(vec![
         Case::flow("logs_of_processes", threads(), logs_by_process).streams(2).sampled_as(RunAs::User),
         Case::flow("logs_of_components", threads(), logs_by_component).sampled_as(RunAs::User),
+        Case::flow(
+            "what_is_lost_is_said_once",
+            Program::c("families.c", &[]).args(&["tree"]),
+            what_is_lost_is_said_once,
+        )
+        .streams(7)
+        .sampled_as(RunAs::User),
         Case::flow("the_last_lines_stand_behind_an_error", threads(), last_lines_behind_an_error)
             .streams(2)
             .sampled_as(RunAs::User),

@@ -54,7 +54,10 @@ impl RestartHalf for Half {
             let found = section::<SharedMemory>(host, index, SharedMemory::SECTION)?.objects;
             memory.extend(found.into_iter().map(|object| (index, object)));
         }
-        for (index, pipe) in pipes::put_together(pipes) {
+        let mut pipes = pipes::put_together(pipes);
+        // A user who has many pipes gets small ones from some number on: those that were small are the last.
+        pipes.sort_by_key(|(_, pipe)| std::cmp::Reverse(pipe.capacity));
+        for (index, pipe) in pipes {
             pipes::create(host, index, &pipe)?;
         }
         memory::create(host, memory)
@@ -120,20 +123,13 @@ fn place(host: &Host<'_>, table: &Descriptors) -> Result<(), String> {
     let numbers: Vec<RawFd> = table.numbers.iter().map(|n| n.number).collect();
     raise_limit(numbers.last().copied().unwrap_or(0))?;
     host.keep_clear(&numbers)?;
+    tell_of_lost(host, table);
     let mut substitute: Option<OwnedFd> = None;
     for number in &table.numbers {
         let failed = |e: io::Error| format!("fd {} cannot be put in its place: {e}", number.number);
         let source = match host.object(number.object) {
             Some(object) => object.as_raw_fd(),
-            None => {
-                let link = table.objects.iter().find(|o| o.object == number.object).map(|o| o.link.to_string());
-                host.warn(&format!(
-                    "fd {} -> {}: nothing restored it, it is open on /dev/null now",
-                    number.number,
-                    link.as_deref().unwrap_or("?")
-                ));
-                substitute_for(&mut substitute, &numbers).map_err(failed)?
-            }
+            None => substitute_for(&mut substitute, &numbers).map_err(failed)?,
         };
         if source != number.number {
             // SAFETY: no memory is passed; what was at the number has been moved away.
@@ -148,6 +144,18 @@ fn place(host: &Host<'_>, table: &Descriptors) -> Result<(), String> {
             .map_err(|e| format!("fd {}: its close-on-exec flag cannot be set: {e}", number.number))?;
     }
     Ok(())
+}
+
+/// Says what nothing restored, once for each description: of one that is another process's as well, the first holder does.
+fn tell_of_lost(host: &Host<'_>, table: &Descriptors) {
+    for object in table.objects.iter().filter(|o| host.object(o.object).is_none()) {
+        let numbers = table.numbers.iter().filter(|n| n.object == object.object);
+        let numbers: Vec<String> = numbers.map(|n| n.number.to_string()).collect();
+        if !numbers.is_empty() {
+            let (numbers, link) = (numbers.join(", "), &object.link);
+            host.warn(&format!("fd {numbers} -> {link}: nothing restored it, it is open on /dev/null now"));
+        }
+    }
 }
 
 /// /dev/null on a number that is not needed.
