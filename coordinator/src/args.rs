@@ -84,6 +84,9 @@ pub struct Args {
     /// Serve on this descriptor, which listens already
     #[arg(long, value_name = "FD", hide = true)]
     pub listen_fd: Option<RawFd>,
+    /// Started for a program that joins soon: end when nobody is connected and none has joined
+    #[arg(long, hide = true)]
+    pub for_program: bool,
     /// Print help
     #[arg(long, action = ArgAction::Help)]
     pub help: Option<bool>,

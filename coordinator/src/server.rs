@@ -47,6 +47,8 @@ pub struct Options {
     pub stale: Option<Duration>,
     /// After this time if no process has ever joined.
     pub unused: Option<Duration>,
+    /// So long after the first client has left, if no process has ever joined: the one that was to is gone.
+    pub forsaken: Option<Duration>,
     /// Whether somebody may type on stdin.
     pub console: bool,
     /// File for a monitor.
@@ -80,6 +82,8 @@ pub struct Server {
     /// Since when nobody is connected.
     lonely: Option<Instant>,
     used: bool,
+    /// When the first clients had all left.
+    left: Option<Instant>,
     exit: Option<i32>,
     metrics: Option<MetricsFile>,
     /// When the metrics have to be written that were too soon.
@@ -141,6 +145,7 @@ impl Server {
             started: now,
             lonely: Some(now),
             used: false,
+            left: None,
             exit: None,
             metrics,
             metrics_due: None,
@@ -203,11 +208,17 @@ impl Server {
             self.options.timeout.map(|limit| self.started + limit),
             self.options.stale.and_then(|limit| Some(self.lonely? + limit)),
             self.options.unused.filter(|_| !self.used).map(|limit| self.started + limit),
+            self.options.forsaken.filter(|_| self.is_idle()).and_then(|limit| Some(self.left? + limit)),
         ];
         let others = [handshakes, self.computation.next_deadline(), self.accept_again, self.metrics_due];
         let next = ends.into_iter().chain(others).flatten().min()?;
         // Never early: the deadline must have passed when we wake, or we would spin.
         Some(next.saturating_duration_since(now) + Duration::from_millis(1))
+    }
+
+    /// Whether nobody has ever joined, and nobody is here who could.
+    fn is_idle(&self) -> bool {
+        !self.used && self.lonely.is_some()
     }
 
     /// The connection that has been without a handshake for the longest time, and when that must be over.
@@ -226,6 +237,9 @@ impl Server {
         self.computation.tick(now);
         self.used |= !self.computation.is_idle();
         if self.connections.is_empty() {
+            if self.lonely.is_none() {
+                self.left.get_or_insert(now);
+            }
             self.lonely.get_or_insert(now);
         } else {
             self.lonely = None;
@@ -238,6 +252,9 @@ impl Server {
             self.computation.end(1, now);
         } else if self.lonely.is_some_and(|since| passed(since, self.options.stale)) {
             self.journal.warn("stale", Value::Null, "nobody has been here for too long");
+            self.exit = Some(1);
+        } else if self.is_idle() && self.left.is_some_and(|since| passed(since, self.options.forsaken)) {
+            self.journal.warn("unused", Value::Null, "the process that was to join has ended before");
             self.exit = Some(1);
         } else if !self.used && passed(self.started, self.options.unused) {
             self.journal.warn("unused", Value::Null, "no process has ever joined");

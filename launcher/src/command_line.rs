@@ -34,6 +34,12 @@ pub fn without_dashes(words: impl Iterator<Item = String>) -> Vec<String> {
     let (mut options, mut commands) = (Vec::new(), Vec::new());
     let mut words = words.peekable();
     while let Some(word) = words.next() {
+        // The word behind is a number, dash or not.
+        if let bare @ ("i" | "interval") = word.trim_start_matches('-') {
+            commands.push(bare.into());
+            commands.extend(words.next());
+            continue;
+        }
         match word.as_str() {
             "-h" | "-p" | "--coord-host" | "--host" | "--coord-port" | "--port" => {
                 options.push(word);
@@ -61,7 +67,7 @@ pub fn without_dashes(words: impl Iterator<Item = String>) -> Vec<String> {
     options
 }
 
-/// The last command of a line; the word that is none as the error.
+/// The last command of a line; the error says which word is none.
 pub fn last(words: &[String]) -> Result<Request, String> {
     let mut request = Err(String::new());
     let mut words = words.iter();
@@ -77,20 +83,22 @@ pub fn last(words: &[String]) -> Result<Request, String> {
             "q" | "quit" => Request::Command(Command::Quit),
             "h" | "help" | "?" => Request::Help,
             "i" | "interval" => {
-                let number = words.next().ok_or_else(|| format!("{word} without a number of seconds"))?;
-                let seconds = number.parse().map_err(|_| format!("{word} {number}"))?;
+                let number = words.next().map_or("", String::as_str);
+                let seconds = number.parse().map_err(|_| {
+                    format!("'{word}' wants a number of seconds, 0 or more (at most {}), not '{number}'", u32::MAX)
+                })?;
                 Request::Command(Command::Interval(seconds))
             }
-            _ => return Err(word.clone()),
+            _ => return Err(format!("'{word}' is not a command")),
         });
     }
     request
 }
 
-/// The answer for a program that asked for something that is no command.
-pub fn invalid_json(word: &str) -> String {
-    let error = format!("'{word}' is not a command");
-    json!({ "schema_version": 1, "command": word, "command_status": "DMT_COORD_INVALID_COMMAND", "error": error })
+/// The answer for a program that asked for something that is no command, which the error says.
+pub fn invalid_json(words: &[String], error: &str) -> String {
+    let command = words.join(" ");
+    json!({ "schema_version": 1, "command": command, "command_status": "DMT_COORD_INVALID_COMMAND", "error": error })
         .to_string()
 }
 
@@ -188,12 +196,24 @@ mod tests {
         for line in ["-i5", "--interval 5", "--interval=5", "i 5"] {
             assert_eq!(last(&read(line)[1..]), Ok(Request::Command(Command::Interval(5))), "{line}");
         }
-        assert!(last(&read("i")[1..]).is_err());
+    }
+
+    #[test]
+    fn what_is_no_interval_is_refused() {
+        for (line, number) in
+            [("i", ""), ("i -1", "-1"), ("-i -1", "-1"), ("--interval=-1", "-1"), ("i 4294967296", "4294967296")]
+        {
+            let error = last(&read(line)[1..]).unwrap_err();
+            assert!(
+                error.contains("a number of seconds") && error.ends_with(&format!("not '{number}'")),
+                "{line}: {error}"
+            );
+        }
     }
 
     #[test]
     fn only_the_last_counts() {
         assert_eq!(last(&["k".into(), "s".into()]), Ok(Request::Command(Command::Status)));
-        assert_eq!(last(&["k".into(), "nonsense".into()]), Err("nonsense".into()));
+        assert_eq!(last(&["k".into(), "nonsense".into()]), Err("'nonsense' is not a command".into()));
     }
 }

@@ -51,6 +51,8 @@ pub struct Wanted {
     pub checkpoint_dir: Option<PathBuf>,
     /// Its log, for one that is started.
     pub log_file: Option<PathBuf>,
+    /// Whether what this is for joins it: one that is started then ends if that has ended before.
+    pub is_joined: bool,
     /// The flag of that name: where the unix socket is, and the key if the home directory is not usable.
     pub tmpdir: Option<PathBuf>,
 }
@@ -243,6 +245,9 @@ fn start(wanted: &Wanted, host: &str, port: u16, key: &KeyFile) -> Result<(IpAdd
     }
     if let Some(file) = &wanted.log_file {
         command.arg("--coord-logfile").arg(file);
+    }
+    if wanted.is_joined {
+        command.arg("--for-program");
     }
     // A launch inside a computation must not put the coordinator under control too.
     match std::env::var_os(env::ORIG_LD_PRELOAD) {

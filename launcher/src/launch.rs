@@ -107,6 +107,8 @@ fn prepare(flags: &LaunchFlags) -> Result<(PathBuf, Environment), LaunchError> {
     let checkpoint_dir = checkpoint_directory(flags)?;
     let mut wanted = flags.coordinator.wanted(PROGRAM);
     wanted.checkpoint_dir = Some(checkpoint_dir.clone());
+    // What stays outside may start others that do not.
+    wanted.is_joined = stays_outside.is_none();
     let mut environment = Environment::inherited();
     environment.remove(env::COORD_CONNECTION);
     environment.remove(env::COORD_SOCKET);

@@ -223,6 +223,7 @@ fn announce(
     let directory = checkpoint_directory(options, selection, &plugins.images()[0]);
     let mut wanted = options.coordinator.wanted(NAME);
     wanted.checkpoint_dir = options.ckptdir.clone().or_else(|| Some(selection.directory.clone()));
+    wanted.is_joined = true;
     let mut found = coordinator::find_or_start(&wanted)?;
     let mut connection = found.connect()?;
     connection.announce_restart(selection.computation, &told)?;

@@ -230,6 +230,41 @@ fn launch_starts_a_coordinator(s: &mut Scenario) -> Result<()> {
     })
 }
 
+/// A program that the loader cannot start: what was started for it ends with it, not some time later.
+fn a_coordinator_that_nobody_has_joined(s: &mut Scenario) -> Result<()> {
+    let (library, program, file) = (s.path("libgone.so"), s.path("program"), s.path("port"));
+    let source = s.path("main.c");
+    std::fs::write(&source, "int main(void) { return 0; }\n")?;
+    for (flags, to) in [(&["-shared", "-fPIC"][..], &library), (&["-Wl,--no-as-needed"], &program)] {
+        let mut gcc = std::process::Command::new("gcc");
+        gcc.args(flags).arg("-o").arg(to).arg(&source).args(Some(&library).filter(|x| x.exists()));
+        ensure!(gcc.status()?.success(), "{gcc:?} fails");
+    }
+    std::fs::remove_file(&library)?;
+    let mut command = s.tool("dmtcp_launch");
+    command.args(["-p", "0", "--port-file"]).arg(&file).arg(&program);
+    let said = ended_with(&s.output(command)?, 127)?;
+    ensure!(said.contains("libgone.so"), "it said: {said}");
+    let port = std::fs::read_to_string(&file).context("no port file")?.trim().to_string();
+    wait::until(15, "the coordinator to end", || {
+        let mut command = s.tool("dmtcp_command");
+        command.args(["-p", &port, "s"]);
+        Ok((s.output(command)?.status.code() == Some(2)).then_some(()))
+    })
+}
+
+fn what_is_no_interval(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    for words in [&["i", "-1"][..], &["--interval", "-1"], &["--interval=-1"], &["i"], &["i", "soon"]] {
+        let said = ended_with(&s.ask(words)?, 1)?;
+        ensure!(said.contains("wants a number of seconds, 0 or more"), "{words:?}: it said: {said}");
+    }
+    let status = ended_with(&s.ask(&["s"])?, 0)?;
+    ensure!(status.contains("CKPT_INTERVAL=0"), "status: {status}");
+    s.finish(STATUS)
+}
+
 fn two_computations(s: &mut Scenario) -> Result<()> {
     s.steps_on_stdout();
     s.launch()?;
@@ -300,6 +335,9 @@ fn main() -> ExitCode {
         Case::flow("checkpoint_and_kill", threads(), checkpoint_and_kill).streams(2).sampled_as(RunAs::User),
         Case::flow("console", threads(), console).streams(2).sampled_as(RunAs::Root),
         Case::flow("interval", threads(), interval).streams(2).sampled_as(RunAs::User),
+        Case::flow("what_is_no_interval_is_refused", threads(), what_is_no_interval).sampled_as(RunAs::User),
+        Case::flow("a_coordinator_that_nobody_has_joined_ends", threads(), a_coordinator_that_nobody_has_joined)
+            .sampled_as(RunAs::User),
         Case::flow("launch_starts_a_coordinator", threads(), launch_starts_a_coordinator).streams(2),
         Case::flow("two_computations", threads(), two_computations).streams(2),
         Case::flow("nothing_to_notice", Program::c("onlooker.c", &[]), nothing_to_notice),

@@ -54,11 +54,11 @@ fn main() {
             say::out(command_line::HELP);
             std::process::exit(0)
         }
-        Err(word) => {
+        Err(error) => {
             if args.json {
-                say::out(command_line::invalid_json(&word));
+                say::out(command_line::invalid_json(&args.words, &error));
             }
-            say::err(format_args!("{PROGRAM}: '{word}' is not a command; try {PROGRAM} --help"));
+            say::err(format_args!("{PROGRAM}: {error}; try {PROGRAM} --help"));
             std::process::exit(USAGE)
         }
     };
