@@ -10,6 +10,7 @@ pub use payload::{
     VirtualToRealPath,
 };
 
+use crate::usage::Usage;
 use std::ffi::{c_char, c_void};
 use std::sync::atomic::AtomicUsize;
 
@@ -354,6 +355,9 @@ pub struct CoreApi {
     /// Has each thread of the application, all of which are stopped, call this; it gets the `ucontext_t` that the thread will
     /// go on with.
     pub in_each_thread: extern "C" fn(function: extern "C" fn(*mut c_void)),
+    /// What a thread of the application, which is stopped, had used when it stopped, and, at RESTART, when it had come
+    /// back. False: there is no such thread.
+    pub thread_usage: extern "C" fn(tid: i32, into: *mut [Usage; 2]) -> bool,
 }
 
 /// Work on a value of the computation.

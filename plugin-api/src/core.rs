@@ -2,6 +2,7 @@
 
 use crate::abi::{CoreApi, Event, InitPayload, MappingView};
 use crate::guard;
+use crate::usage::Usage;
 use std::ffi::{CStr, c_char, c_void};
 use std::sync::atomic::{AtomicPtr, Ordering};
 
@@ -290,6 +291,12 @@ impl Core {
     /// Has each thread of the application call this while all are stopped: at RESTART.
     pub fn in_each_thread(&self, function: extern "C" fn(*mut c_void)) {
         (self.api.in_each_thread)(function);
+    }
+
+    /// What a thread of the application, which is stopped, had used when it stopped, and, at RESTART, when it had come back.
+    pub fn thread_usage(&self, tid: i32) -> Option<[Usage; 2]> {
+        let mut out = [Usage::default(); 2];
+        (self.api.thread_usage)(tid, &raw mut out).then_some(out)
     }
 
     /// A variable in the environment of dmtcp_restart; `None`: not set there, or this is no restart.

@@ -34,6 +34,7 @@ pub mod proc_files;
 pub mod restart;
 pub mod round;
 pub mod sys;
+pub mod usage;
 pub mod virtual_ids;
 
 #[doc(hidden)]

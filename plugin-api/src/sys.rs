@@ -7,7 +7,7 @@ mod process;
 
 pub use process::{
     Scheduling, affinity, io_priority, limit, memory_barrier, nice, scheduling, set_affinity, set_io_priority,
-    set_nice, set_scheduling, user_ids,
+    set_nice, set_scheduling, usage, user_ids,
 };
 
 use gate::syscall;

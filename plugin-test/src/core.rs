@@ -6,6 +6,7 @@ use crate::image::Image;
 use dmtcp_plugin_api::abi::{CoreApi, Event, InitPayload, MappingView, Plugin};
 use dmtcp_plugin_api::core::Level;
 use dmtcp_plugin_api::descriptors::{Claimer, SERVICE};
+use dmtcp_plugin_api::usage::Usage;
 use dmtcp_plugin_api::{proc_files, sys};
 use std::collections::BTreeMap;
 use std::ffi::{CStr, c_char, c_void};
@@ -152,6 +153,7 @@ static API: CoreApi = CoreApi {
     asked: wanted,
     divert,
     in_each_thread,
+    thread_usage,
 };
 
 /// Bytes that a plugin passed.
@@ -179,6 +181,11 @@ extern "C" fn divert(_: usize, _: u64, _: u64, _: u64) {}
 
 /// Nobody is stopped.
 extern "C" fn in_each_thread(_: extern "C" fn(*mut c_void)) {}
+
+/// Nobody is stopped.
+extern "C" fn thread_usage(_: i32, _: *mut [Usage; 2]) -> bool {
+    false
+}
 
 /// The plugin under test is the only one there is to be told.
 extern "C" fn happened(event: u32, data: *mut c_void) {

@@ -41,5 +41,6 @@ fn main() -> ExitCode {
             .needs(Need::TIME_NAMESPACE)
             .not_translated_as(RunAs::User, without_namespaces)
             .sampled_as(RunAs::User),
+        Case::new("processor_time_goes_on", Program::c("processor_time.c", &[])).streams(3),
     ])
 }

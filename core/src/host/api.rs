@@ -4,6 +4,7 @@ use super::{description, exchange, happened, services};
 use crate::{capture, interface, life, log, signal, threads};
 use dmtcp_plugin_api::abi::{CoreApi, MappingView};
 use dmtcp_plugin_api::core::Level;
+use dmtcp_plugin_api::usage::Usage;
 use std::ffi::{CStr, c_char, c_void};
 
 /// The table.
@@ -38,6 +39,7 @@ pub static API: CoreApi = CoreApi {
     asked: happened::asked,
     divert,
     in_each_thread,
+    thread_usage,
 };
 
 /// Bytes that a plugin passed.
@@ -175,6 +177,12 @@ extern "C" fn divert(gate: usize, start: u64, end: u64, signals: u64) {
 
 extern "C" fn in_each_thread(function: extern "C" fn(*mut c_void)) {
     threads::in_each(function);
+}
+
+extern "C" fn thread_usage(tid: i32, into: *mut [Usage; 2]) -> bool {
+    let used = threads::usage_of(tid);
+    // SAFETY: the caller has room for both.
+    used.map(|used| unsafe { into.write(used) }).is_some()
 }
 
 extern "C" fn tell(text: *const u8, length: usize) {

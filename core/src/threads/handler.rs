@@ -9,6 +9,7 @@ use super::{rewind, robust, stop};
 use crate::capture::policy::Policy;
 use crate::{capture, life, signal};
 use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::usage::Usage;
 use dmtcp_protocol::handoff::Handoff;
 use libc::{REG_RIP, siginfo_t, ucontext_t};
 use std::ffi::c_int;
@@ -177,6 +178,7 @@ pub fn save_thread(saved: &mut Saved) {
     let _ = sys::prctl(libc::PR_GET_NAME, saved.name.as_mut_ptr() as usize, 0, 0, 0);
     saved.timer_slack = sys::prctl(libc::PR_GET_TIMERSLACK, 0, 0, 0, 0).unwrap_or(0) as u64;
     saved.policy = Policy::of_thread();
+    saved.used[0] = Usage::of(libc::RUSAGE_THREAD);
     saved.death_signal = 0;
     let _ = sys::prctl(libc::PR_GET_PDEATHSIG, (&raw mut saved.death_signal) as usize, 0, 0, 0);
     saved.no_new_privileges = sys::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0).unwrap_or(0) as i32;
@@ -345,6 +347,7 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
         saved.altstack[1] &= !ONSTACK;
         call(libc::SYS_sigaltstack, [saved.altstack.as_ptr() as usize, 0, 0, 0]);
     }
+    saved.used[1] = Usage::of(libc::RUSAGE_THREAD);
     if slot.role() == Role::Checkpoint {
         life::restore::resume_checkpoint_thread()
     }

@@ -32,6 +32,7 @@ pub use pending::{forget, has_come};
 
 use crate::ids;
 use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::usage::Usage;
 use libc::siginfo_t;
 use slot::{Order, Role, Slot, State};
 use std::ffi::c_void;
@@ -157,6 +158,13 @@ pub fn parked() -> Vec<&'static Slot> {
     let pid = sys::pid();
     out.sort_by_key(|s| (s.tid() != pid, s.tid()));
     out
+}
+
+/// What a parked thread had used when it stopped, and when it had come back by a restart.
+pub fn usage_of(tid: i32) -> Option<[Usage; 2]> {
+    let slot = slot::all().find(|s| s.tid() == tid && s.state() == State::Parked)?;
+    // SAFETY: parked threads leave their slots to us.
+    Some(unsafe { slot.saved() }.used)
 }
 
 /// Tids of parked threads.

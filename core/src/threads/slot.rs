@@ -12,6 +12,7 @@
 use super::pending::Pending;
 use crate::capture::policy::Policy;
 use dmtcp_plugin_api::headroom;
+use dmtcp_plugin_api::usage::Usage;
 use std::sync::atomic::{AtomicI32, AtomicPtr, AtomicU32, Ordering};
 
 /// Bytes of a slot with its stack. Parked code makes system calls and little else; the signal frame is not on it.
@@ -104,6 +105,8 @@ pub struct Saved {
     pub personality: u64,
     /// Where the thread's memory comes from.
     pub policy: Policy,
+    /// What it had used when it stopped, and when it had come back by a restart.
+    pub used: [Usage; 2],
     /// PR_GET_PDEATHSIG.
     pub death_signal: i32,
     /// PR_GET_NO_NEW_PRIVS.

@@ -13,6 +13,15 @@ pub fn limit(resource: u32, new: Option<[u64; 2]>) -> Result<[u64; 2]> {
     Ok(old)
 }
 
+/// getrusage.
+pub fn usage(who: i32) -> libc::rusage {
+    // SAFETY: zeros are a valid rusage.
+    let mut out: libc::rusage = unsafe { std::mem::zeroed() };
+    // SAFETY: the kernel fills it. It fails for no `who` that there is.
+    let _ = unsafe { syscall!(Sysno::getrusage, who, &raw mut out) };
+    out
+}
+
 /// `struct sched_attr`, first version.
 #[repr(C)]
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]

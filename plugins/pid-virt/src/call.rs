@@ -1,9 +1,11 @@
 //! The calls that take or give ids, by their numbers: for syscall(3), and for those that are made past libc ([`crate::inline`]).
 
 use crate::children::{child, wait_by_id, wait4};
+use crate::clocks::processor_time;
 use crate::listing::raw_listing;
 use crate::table;
 use crate::translate::{answer, made, own, shown, target, task, within_one_life};
+use crate::used::wrappers::{getrusage, times};
 use crate::watching::{capget, capset, ptrace};
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
@@ -123,6 +125,12 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             }
             (Some(_), libc::SYS_capget) => return c_long::from(capget::wrapper(a as *mut [i32; 2], b as *mut libc::c_void)),
             (Some(_), libc::SYS_capset) => return c_long::from(capset::wrapper(a as *mut [i32; 2], b as *const libc::c_void)),
+            (_, libc::SYS_clock_gettime) => {
+                let read = |clock, time: *mut libc::timespec| next(number, clock as usize, time as usize, c, d, e, f) as i32;
+                return c_long::from(processor_time(a as i32, b as *mut libc::timespec, read));
+            }
+            (_, libc::SYS_getrusage) => return c_long::from(getrusage::wrapper(a as i32, b as *mut libc::rusage)),
+            (_, libc::SYS_times) => return times::wrapper(a as *mut libc::tms),
             (None, _) => Shape::None,
             (Some(_), number) => shape(number),
         };

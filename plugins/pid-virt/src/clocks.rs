@@ -1,7 +1,7 @@
 //! Clocks of processor time, whose numbers hold the id of the process or thread that they belong to, and timers on them.
 
-use crate::translate::{fail, settled, task};
-use crate::{table, timers};
+use crate::translate::{fail, settled, task, within_one_life};
+use crate::{table, timers, used};
 use dmtcp_plugin_api::ids::Table;
 use libc::{c_int, c_void, clockid_t, pid_t, sigevent, timespec};
 
@@ -41,15 +41,51 @@ fn with_settled(clock: clockid_t, call: impl Fn(clockid_t) -> c_int) -> c_int {
     if clock >= 0 { call(clock) } else { settled(libc::EINVAL, || with(clock, &call)) }
 }
 
+/// Whether this is no clock of processor time: it says what the kernel says, and is asked for more often than all others.
+#[inline(always)]
+pub fn is_of_a_wall(clock: clockid_t) -> bool {
+    clock >= 0 && clock & !1 != libc::CLOCK_PROCESS_CPUTIME_ID
+}
+
+/// Reads a clock of processor time by a function that takes the real one.
+#[inline(never)]
+pub fn processor_time(
+    clock: clockid_t,
+    time: *mut timespec,
+    read: impl Fn(clockid_t, *mut timespec) -> c_int,
+) -> c_int {
+    within_one_life(|| {
+        with_settled(clock, |clock| {
+            let result = read(clock, time);
+            if result == 0 {
+                used::wrappers::advance(clock, time);
+            }
+            result
+        })
+    })
+}
+
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     /// The real clock.
-    fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int { with_settled(clock, |clock| next(clock, time)) }
+    fn clock_gettime(clock: clockid_t, time: *mut timespec) -> c_int {
+        if is_of_a_wall(clock) { next(clock, time) } else { processor_time(clock, time, next) }
+    }
     /// The real clock.
     fn clock_getres(clock: clockid_t, time: *mut timespec) -> c_int { with_settled(clock, |clock| next(clock, time)) }
     /// The real clock.
     fn clock_nanosleep(clock: clockid_t, flags: c_int, time: *const timespec, rest: *mut timespec) -> c_int {
+        if is_of_a_wall(clock) {
+            return next(clock, flags, time, rest);
+        }
         match real(clock) {
-            Some(clock) => next(clock, flags, time, rest),
+            // SAFETY: the program passes null or a valid time.
+            Some(clock) => match unsafe { time.as_ref() } {
+                Some(until) if flags & libc::TIMER_ABSTIME != 0 => {
+                    let until = used::wrappers::until(clock, until);
+                    next(clock, flags, &raw const until, rest)
+                }
+                _ => next(clock, flags, time, rest),
+            },
             None => libc::EINVAL,
         }
     }

@@ -20,6 +20,7 @@
 //! | [`paths`] | names in /proc that hold an id |
 //! | [`proc_text`], [`listing`] | what stands in files of /proc, and what is listed there |
 //! | [`signals`] | senders of signals |
+//! | [`used`] | processor time, and what else is counted |
 //! | [`users`] | setuid(3) and its kin |
 //! | [`timers`] | the thread in which libc calls the functions of timers |
 //! | [`messages`] | credentials in messages |
@@ -59,6 +60,7 @@ mod tcb;
 mod threads;
 mod timers;
 mod translate;
+mod used;
 mod users;
 mod watching;
 
@@ -76,7 +78,7 @@ plugin! {
     wrappers: [
         own::WRAPPERS, children::WRAPPERS, children::VFORK_WRAPPERS, threads::WRAPPERS, clocks::WRAPPERS, call::WRAPPERS,
         paths::WRAPPERS, signals::WRAPPERS, mutexes::WRAPPERS,
-        commands::WRAPPERS, listing::WRAPPERS, users::WRAPPERS, messages::WRAPPERS, objects::WRAPPERS, watching::WRAPPERS,
+        used::wrappers::WRAPPERS, commands::WRAPPERS, listing::WRAPPERS, users::WRAPPERS, messages::WRAPPERS, objects::WRAPPERS, watching::WRAPPERS,
     ],
     init: init,
 }
@@ -93,13 +95,16 @@ hook!(AtforkChild, table::note_child);
 hook!(AtforkChild, inline::enter_child);
 hook!(AtforkChild, commands::forget);
 hook!(AtforkChild, users::forget);
+hook!(AtforkChild, used::rounds::begin_child);
 hook!(PreCheckpoint, describe);
+hook!(PreCheckpoint, used::rounds::look);
 hook!(Resume, table::give_back);
 hook!(Placed, |core| {
     table::take_up(core);
     proc_text::show_in_open_files();
 });
 hook!(Restart, priority: 1, table::note_tasks);
+hook!(Restart, used::rounds::restore);
 hook!(Restart, signals::take_places);
 hook!(Restart, outside::tell);
 hook!(Restart, inline::begin);

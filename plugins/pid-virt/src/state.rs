@@ -1,6 +1,7 @@
 //! What the in-process half writes and the restart half reads.
 
 use serde::{Deserialize, Serialize};
+use std::str::FromStr;
 
 /// Section [`Ids::SECTION`].
 #[derive(Debug, Clone, Default, PartialEq, Eq, Serialize, Deserialize)]
@@ -70,7 +71,7 @@ impl Ids {
 }
 
 /// Number `index` of those that follow the state in /proc/PID/stat. The name before them may hold anything.
-fn number(stat: &[u8], index: usize) -> Option<i32> {
+fn number<T: FromStr>(stat: &[u8], index: usize) -> Option<T> {
     let text = String::from_utf8_lossy(stat);
     text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1 + index)?.parse().ok()
 }
@@ -89,6 +90,12 @@ pub fn foreground(stat: &[u8]) -> i32 {
 pub fn exit_signal(stat: &[u8]) -> i32 {
     const FIELD: usize = 34;
     number(stat, FIELD).unwrap_or_else(usual_signal)
+}
+
+/// When the task began, in clock ticks since the machine did, in /proc/PID/stat.
+pub fn start(stat: &[u8]) -> Option<u64> {
+    const FIELD: usize = 18;
+    number(stat, FIELD)
 }
 
 #[cfg(test)]

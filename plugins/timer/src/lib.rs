@@ -17,7 +17,8 @@
 //! What the kernel does not let us do:
 //! * tell a timer that was set to a time of day from one that was set to a time span: both go on with what was left;
 //! * set the overrun count: timer_getoverrun(2) says 0 until the next expiration after a restart;
-//! * set clocks of processor time, which start anew with the process: timers on them get what was left too.
+//! * set clocks of processor time, which start anew with the process: timers on them get what was left too. What programs
+//!   are told of these clocks is plugin `pid-virt`'s.
 
 #![cfg_attr(
     test,

@@ -142,11 +142,14 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
         libc::SYS_semctl => {
             through(|| objects::semctl::wrapper(a as c_int, b as c_int, c as c_int, pointer(d)) as isize)
         }
-        libc::SYS_clock_gettime | libc::SYS_clock_getres | libc::SYS_clock_nanosleep if (a as c_int) < 0 => {
-            through(|| {
-                clocks::with(a as c_int, |clock| answer(raw(number, [clock as usize, b, c, d, e, f])) as c_int) as isize
-            })
-        }
+        libc::SYS_clock_gettime if !clocks::is_of_a_wall(a as c_int) => through(|| {
+            let read = |clock, time| answer(raw(number, [clock as usize, time as usize, c, d, e, f])) as c_int;
+            clocks::processor_time(a as c_int, b as *mut libc::timespec, read) as isize
+        }),
+        libc::SYS_getrusage | libc::SYS_times => through(|| syscall::wrapper(number, a, b, c, d, e, f) as isize),
+        libc::SYS_clock_getres | libc::SYS_clock_nanosleep if (a as c_int) < 0 => through(|| {
+            clocks::with(a as c_int, |clock| answer(raw(number, [clock as usize, b, c, d, e, f])) as c_int) as isize
+        }),
         libc::SYS_timer_create => through(|| {
             let create = |clock: c_int, event: *const libc::sigevent| {
                 answer(raw(number, [clock as usize, event as usize, c, d, e, f])) as c_int

@@ -1,0 +1,82 @@
+//! The functions of libc that tell what was used. A restart in the middle of one has it ask again.
+
+use super::{ELAPSED, base, offset};
+use crate::translate::within_one_life;
+use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::usage::Usage;
+use libc::{c_int, clock_t, rusage, timespec, tms};
+use std::sync::atomic::Ordering;
+
+/// Microseconds of a clock tick.
+const TICK: i64 = 10_000;
+const SECOND: i64 = 1_000_000_000;
+
+/// Nanoseconds of a time.
+pub fn nanoseconds(time: &timespec) -> i64 {
+    time.tv_sec.saturating_mul(SECOND).saturating_add(time.tv_nsec)
+}
+
+/// Such a time; none is before 0.
+pub fn time(nanoseconds: i64) -> timespec {
+    let nanoseconds = nanoseconds.max(0);
+    timespec { tv_sec: nanoseconds / SECOND, tv_nsec: nanoseconds % SECOND }
+}
+
+/// Adds to what a clock of processor time, by its real number, has said.
+pub fn advance(clock: c_int, said: *mut timespec) {
+    let more = offset(clock);
+    if more != 0 {
+        // SAFETY: the call has just written a time there.
+        unsafe { said.write(time(nanoseconds(&*said) + more)) };
+    }
+}
+
+/// What the kernel's clock, by its real number, says when the program's says this.
+pub fn until(clock: c_int, point: &timespec) -> timespec {
+    match offset(clock) {
+        more if more != 0 && (0..SECOND).contains(&point.tv_nsec) => time(nanoseconds(point) - more),
+        _ => *point,
+    }
+}
+
+/// User and system time in clock ticks.
+fn ticks(who: c_int) -> [clock_t; 2] {
+    let sum = Usage::from(&sys::usage(who)).plus(&base(who).unwrap_or_default());
+    [sum.user / TICK, sum.system / TICK]
+}
+
+dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
+    /// With what was used before.
+    fn getrusage(who: c_int, usage: *mut rusage) -> c_int {
+        within_one_life(|| {
+            let result = next(who, usage);
+            if let (0, Some(base)) = (result, base(who)) {
+                // SAFETY: the call has just filled it.
+                base.add_to(unsafe { &mut *usage });
+            }
+            result
+        })
+    }
+    /// With what was used before. Its parts of a tick count, so the sum is made of finer values.
+    fn times(buffer: *mut tms) -> clock_t {
+        within_one_life(|| {
+            let elapsed = next(buffer);
+            if base(libc::RUSAGE_SELF).is_none() {
+                return elapsed;
+            }
+            // SAFETY: the program passes null or a place for the times.
+            if let Some(times) = unsafe { buffer.as_mut() } {
+                [times.tms_utime, times.tms_stime] = ticks(libc::RUSAGE_SELF);
+                [times.tms_cutime, times.tms_cstime] = ticks(libc::RUSAGE_CHILDREN);
+            }
+            elapsed + ELAPSED.load(Ordering::Acquire)
+        })
+    }
+    /// With what was used before.
+    fn clock() -> clock_t {
+        within_one_life(|| match base(libc::RUSAGE_SELF) {
+            None => next(),
+            Some(base) => (sys::clock(libc::CLOCK_PROCESS_CPUTIME_ID) as i64 + base.clock) / 1000,
+        })
+    }
+}
