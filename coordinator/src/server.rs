@@ -19,6 +19,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
 use std::io;
@@ -391,7 +392,17 @@ impl Server {
                             say::out(self.computation.settings_text(status));
                         }
                     }
-                    Effect::Awaken(clients) => self.awaken(&clients, now),
+                    Effect::Awaken { clients, unless_others_run } => {
+                        let standing = self.standing_still(&clients);
+                        if !unless_others_run || standing.len() == clients.len() {
+                            self.awaken(&standing, now);
+                        }
+                    }
+                    Effect::LookForStopped(clients) => {
+                        let standing: Vec<ClientId> =
+                            self.standing_still(&clients).into_iter().map(|(client, _)| client).collect();
+                        self.computation.stand_still(&standing, now);
+                    }
                     Effect::Values(path, content) => {
                         if let Err(error) = values::write(&path, &content) {
                             let fields = json!({"path": path.display().to_string(), "reason": error.to_string()});
@@ -406,23 +417,27 @@ impl Server {
         }
     }
 
-    /// Continues those of these clients that stand still, and tells them.
-    fn awaken(&mut self, clients: &[ClientId], now: Instant) {
+    /// Those of these clients that stand still, and their pids.
+    fn standing_still(&self, clients: &[ClientId]) -> Vec<(ClientId, Pid)> {
         let stopped = standstill::stopped();
         if stopped.is_empty() {
-            return;
+            return Vec::new();
         }
         let sockets = standstill::Sockets::look();
-        for client in clients {
+        let pid_of = |client: &ClientId| match self.connections.get(client)?.stream.peer() {
+            Some(Peer::Addresses(ours, theirs)) => {
+                sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode)).copied()
+            }
+            Some(Peer::Process(number)) => stopped.values().find(|pid| pid.as_raw() == number).copied(),
+            None => None,
+        };
+        clients.iter().filter_map(|client| Some((*client, pid_of(client)?))).collect()
+    }
+
+    /// Continues these clients, and tells them.
+    fn awaken(&mut self, standing: &[(ClientId, Pid)], now: Instant) {
+        for (client, pid) in standing {
             let Some(connection) = self.connections.get_mut(client) else { continue };
-            let pid = match connection.stream.peer() {
-                Some(Peer::Addresses(ours, theirs)) => {
-                    sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode))
-                }
-                Some(Peer::Process(number)) => stopped.values().find(|pid| pid.as_raw() == number),
-                None => None,
-            };
-            let Some(pid) = pid else { continue };
             let message = format!("process {pid} stands still (SIGSTOP): it is continued for what is asked");
             self.journal.note("continued", json!({"pid": pid.as_raw()}), message);
             match connection.send(&FromCoordinator::Continued) {

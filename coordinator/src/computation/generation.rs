@@ -45,7 +45,7 @@ pub(super) enum Part {
     Missing,
     Written(Written),
     Synced(Written),
-    /// Has left after `Written` and before `Synced`.
+    /// Has left, or stands still, after `Written` and before `Synced`.
     Left(Written),
 }
 
@@ -78,6 +78,7 @@ pub(super) struct Generation {
     pub(super) members: BTreeMap<ClientId, Member>,
     pub(super) request: Request,
     claim: Claim,
+    begun: Instant,
     stopwatch: Stopwatch,
     last_news: Instant,
     last_progress: Instant,
@@ -140,6 +141,16 @@ impl Generation {
         }
     }
 
+    /// Whether all that is left to do is behind the images, and the processes run on.
+    pub(super) fn lets_run_on(&self) -> bool {
+        self.phase == Phase::Syncing && !self.request.kill
+    }
+
+    /// When it began.
+    pub(super) fn begun(&self) -> Instant {
+        self.begun
+    }
+
     /// Those who have not.
     pub(super) fn late(&self) -> Vec<ClientId> {
         self.members.iter().filter(|(_, member)| self.is_late(&member.part)).map(|(client, _)| *client).collect()
@@ -182,6 +193,7 @@ impl Computation {
             members: BTreeMap::new(),
             request,
             claim,
+            begun: now,
             stopwatch: Stopwatch::start(now),
             last_news: now,
             last_progress: now,
@@ -300,6 +312,23 @@ impl Computation {
             member.part = Part::Synced(written);
             self.advance_generation(now);
         }
+    }
+
+    /// These processes stand still behind their images, which are brought to the disk without them.
+    pub(crate) fn stand_still(&mut self, clients: &[ClientId], now: Instant) {
+        let Activity::Generation(generation) = &mut self.activity else { return };
+        if !generation.lets_run_on() {
+            return;
+        }
+        for client in clients {
+            let Some(member) = generation.members.get_mut(client) else { continue };
+            if let Part::Written(written) = &member.part
+                && !written.background
+            {
+                member.part = Part::Left(written.clone());
+            }
+        }
+        self.advance_generation(now);
     }
 
     /// A worker says that the generation cannot be.

@@ -65,7 +65,14 @@ pub enum Effect {
     /// Tell the person at the console.
     Tell(Outcome),
     /// Continue those of these processes that stand still (SIGSTOP): they are waited for.
-    Awaken(Vec<ClientId>),
+    Awaken {
+        /// The processes.
+        clients: Vec<ClientId>,
+        /// Only if all of them stand still.
+        unless_others_run: bool,
+    },
+    /// Find those of these processes that stand still, for [`Computation::stand_still`].
+    LookForStopped(Vec<ClientId>),
     /// Write what processes have shared to a file.
     Values(PathBuf, Value),
     /// Remove directories that no longer count; nobody waits for that.

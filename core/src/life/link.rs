@@ -201,6 +201,16 @@ impl Link {
         self.write(&frame::encode(message))
     }
 
+    /// A message for [`Link::send_encoded`].
+    pub fn encode(message: &FromClient) -> Vec<u8> {
+        frame::encode(message)
+    }
+
+    /// Sends a message without allocating.
+    pub fn send_encoded(&mut self, message: &[u8]) -> Result<(), Silence> {
+        self.write(message)
+    }
+
     /// Sends a progress report without allocating. What does not fit into the socket now is dropped whole.
     pub fn report_progress(&self, done: u64, total: u64) {
         let mut out = [0u8; 64];

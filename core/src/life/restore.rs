@@ -204,9 +204,8 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     host::description::finish();
     pause::at(6);
     log::note("plugins have restored what is theirs");
-    worker.send(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     // Before the others go on, who may continue it.
-    worker.stand_still_again();
+    worker.send_standing_still(&FromClient::Reached { generation, barrier: Barrier::Resumed });
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     pause::at(7);
     interface::news::restarted();

@@ -314,13 +314,32 @@ impl Worker {
         }
     }
 
+    /// Whether the process was continued for our sake, and by nobody else while it only seemed to run.
+    fn is_to_stand_still(&mut self) -> bool {
+        std::mem::take(&mut self.continued) && !threads::has_come(libc::SIGCONT)
+    }
+
     /// Stops the process if it was continued for our sake; returns when somebody continues it. Who has continued it already,
     /// while it only seemed to run, need not do so again.
     pub fn stand_still_again(&mut self) {
-        if std::mem::take(&mut self.continued) && !threads::has_come(libc::SIGCONT) {
-            let args = [sys::pid() as usize, sys::tid() as usize, libc::SIGSTOP as usize, 0, 0, 0];
-            // SAFETY: sends a signal to the calling thread, which is stopped before the call returns.
-            let _ = unsafe { sys::call(libc::SYS_tgkill as i32, args) };
+        if self.is_to_stand_still() {
+            threads::stand_still();
+        }
+    }
+
+    /// Sends a message on which others go on. They find the process standing still, if it did; then this returns when
+    /// somebody continues it.
+    pub fn send_standing_still(&mut self, message: &FromClient) {
+        if !self.is_to_stand_still() {
+            return self.send(message);
+        }
+        let mut sent = false;
+        if let Some(link) = &mut self.link {
+            let bytes = Link::encode(message);
+            threads::stand_still_and(|| sent = link.send_encoded(&bytes).is_ok());
+        }
+        if !sent {
+            self.link = None;
         }
     }
 

@@ -13,6 +13,7 @@
 mod beginning;
 mod call_number;
 mod handler;
+mod helper;
 pub mod leaderless;
 mod named;
 mod pending;
@@ -21,6 +22,8 @@ pub mod rewind;
 mod robust;
 pub mod slot;
 pub mod spawn;
+mod standstill;
+mod status;
 pub mod stop;
 pub mod tracer;
 
@@ -28,7 +31,9 @@ pub use handler::{
     RSEQ_LENGTH, carried_slot, enter_task_address, install_handler, save_thread, set_thread_pointer, thread_pointer,
 };
 pub use named::note_trapped;
-pub use pending::{forget, has_come};
+pub use pending::forget;
+pub use standstill::{stand_still, stand_still_and};
+pub use status::has_come;
 
 use crate::ids;
 use dmtcp_plugin_api::sys;

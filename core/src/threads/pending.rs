@@ -9,6 +9,7 @@
 //! Runs inside the handler of the checkpoint signal, with all signals blocked, when all threads of all processes have
 //! stopped: before that, one that still runs could look for what another has taken, or signal one that has stopped.
 
+use super::status;
 use crate::ids;
 use dmtcp_plugin_api::{proc_files, sys};
 
@@ -53,40 +54,6 @@ struct More {
 
 const _: () = assert!(size_of::<More>() == 64 << 10);
 
-/// Whether a signal has come for the process since its threads parked: what was pending before is in their slots.
-pub fn has_come(signal: i32) -> bool {
-    let text = proc_files::read_file("/proc/thread-self/status").unwrap_or_default();
-    sets_in(&text).is_some_and(|(_, shared)| shared & 1 << (signal - 1) != 0)
-}
-
-/// Whether a signal is pending that a thread, which may be another process's, does not block. Allocates nothing: the caller
-/// may be a tracer.
-pub fn is_due(tid: i32) -> bool {
-    const FILE: &[u8] = b"/status";
-    let mut path = *b"/proc/0000000000/status";
-    // From the end, and what comes before the number is moved up to it.
-    let (mut at, mut left) = (path.len() - FILE.len(), tid.unsigned_abs());
-    while left > 0 {
-        at -= 1;
-        path[at] = b'0' + (left % 10) as u8;
-        left /= 10;
-    }
-    path.copy_within(..b"/proc/".len(), at - b"/proc/".len());
-    let mut text = [0u8; 4096];
-    let due = |text: &[u8]| {
-        let (own, shared) = sets_in(text)?;
-        Some((own | shared) & !field_in(text, b"SigBlk:\t")? != 0)
-    };
-    read_status(&path[at - b"/proc/".len()..], &mut text).and_then(due) == Some(true)
-}
-
-/// A set in the text of such a file.
-fn field_in(text: &[u8], name: &[u8]) -> Option<u64> {
-    let at = text.windows(name.len()).position(|w| w == name)? + name.len();
-    let digits = text.get(at..at + 16)?;
-    digits.iter().try_fold(0u64, |n, &d| Some(n << 4 | u64::from((d as char).to_digit(16)?)))
-}
-
 /// Takes a signal away that is pending for the process, if there is one, for nobody. The calling thread blocks it.
 pub fn forget(signal: i32) {
     let set = 1u64 << (signal - 1);
@@ -98,26 +65,9 @@ pub fn forget(signal: i32) {
     };
 }
 
-/// The thread's own and the process's pending sets, from the text of /proc/PID/task/TID/status.
-fn sets_in(text: &[u8]) -> Option<(u64, u64)> {
-    Some((field_in(text, b"SigPnd:\t")?, field_in(text, b"ShdPnd:\t")?))
-}
-
-/// What the file at a path begins with.
-fn read_status<'a>(path: &[u8], into: &'a mut [u8]) -> Option<&'a [u8]> {
-    let file = sys::open(path, libc::O_RDONLY | libc::O_CLOEXEC, 0).ok()?;
-    let filled = sys::read(file.number(), into).ok()?;
-    into.get(..filled)
-}
-
-/// Those of the calling thread.
-fn sets() -> Option<(u64, u64)> {
-    sets_in(read_status(b"/proc/thread-self/status", &mut [0u8; 4096])?)
-}
-
 /// What is pending for the process.
 pub fn of_process() -> u64 {
-    sets().map_or(0, |(_, shared)| shared)
+    status::own_sets().map_or(0, |(_, shared)| shared)
 }
 
 /// The bit of a signal's number.
@@ -135,7 +85,7 @@ pub fn queue_for_process(info: &Info) {
 /// Whether a thread would take anything now. For the checkpoint thread.
 pub fn has_news(tid: i32) -> bool {
     let text = proc_files::read_file(&proc_files::task_path(tid, "status")).unwrap_or_default();
-    let (own, shared) = sets_in(&text).unwrap_or_default();
+    let (own, shared) = status::sets_in(&text).unwrap_or_default();
     let shared = if tid == sys::pid() { shared } else { 0 };
     own | shared != 0
 }
@@ -225,7 +175,7 @@ impl Pending {
         let (mut own_left, mut shared_left) = (u64::MAX, if first { u64::MAX } else { 0 });
         // Nothing at all, most of the time: one system call.
         while pending_set() & (own_left | shared_left) != 0 {
-            let Some((own, shared)) = sets() else { return };
+            let Some((own, shared)) = status::own_sets() else { return };
             // The thread's own queue is taken from first, by the kernel too.
             let (set, owner, left) = match own & own_left {
                 0 => (shared & shared_left & !own, PROCESS, &mut shared_left),

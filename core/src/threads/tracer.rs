@@ -1,5 +1,4 @@
-//! What only a tracer can do to a thread, and a tracer must be another process: a child that shares our memory, made for
-//! one order and gone at once.
+//! What only a tracer can do to a thread, and a tracer must be another process: a helper, made for one order.
 //!
 //! *Unblock.* Some threads block every signal, ours too: glibc's helper threads (SIGEV_THREAD, AIO), or a raw
 //! rt_sigprocmask. Our bit is taken out of the mask; the signal that is already queued is then delivered. The bit stays
@@ -13,12 +12,12 @@
 //! restart these too, unless a signal is due, whose handler decides, ours among them.
 //!
 //! ```text
-//!   checkpoint thread --clone(VM, VFORK)--> tracer: SEIZE, INTERRUPT, wait, the order, DETACH, exit
+//!   checkpoint thread --helper--> tracer: SEIZE, INTERRUPT, wait, the order, DETACH
 //! ```
 
-use super::pending::{self, Info};
-use super::rewind;
-use dmtcp_plugin_api::{headroom, proc_files, sys};
+use super::pending::Info;
+use super::{helper, rewind, status};
+use dmtcp_plugin_api::{proc_files, sys};
 
 const PTRACE_DETACH: usize = 17;
 const PTRACE_SEIZE: usize = 0x4206;
@@ -41,7 +40,6 @@ const PR_SET_PTRACER: i32 = 0x5961_6d61;
 /// For PTRACE_PEEKSIGINFO: the process's queue.
 const SHARED: u32 = 1;
 const KERNEL_SET: usize = 8;
-const STACK: usize = 64 << 10;
 /// Between two looks at whether the thread has stopped, in nanoseconds, and how often.
 const LOOK_AGAIN: u64 = 1_000_000;
 const LOOKS: usize = 1000;
@@ -55,13 +53,6 @@ enum Task<'a> {
     Unblock(u64),
     /// Copy what is pending for the process; how many there were.
     Peek(&'a mut [Info], &'a mut usize),
-}
-
-/// What the tracer is told, and what it tells.
-struct Order<'a> {
-    tid: usize,
-    task: Task<'a>,
-    done: bool,
 }
 
 /// Whether a thread blocks the signals of a set.
@@ -97,57 +88,13 @@ pub fn peek_shared(tid: i32) -> Option<Vec<Info>> {
 }
 
 /// Has a tracer do something. False: it could not.
-fn order(tid: i32, task: Task<'_>) -> bool {
-    let Ok(stack) = headroom::map(STACK, 0) else { return false };
-    let mut order = Order { tid: tid as usize, task, done: false };
+fn order(tid: i32, mut task: Task<'_>) -> bool {
+    let mut done = false;
     // Where the Yama module only lets parents trace, the traced one has to agree.
     let _ = sys::prctl(PR_SET_PTRACER, usize::MAX, 0, 0, 0);
-    let top = stack + STACK as u64 - 16;
-    // SAFETY: the new stack is ours; the tracer shares our memory and ends before the call returns, because of CLONE_VFORK.
-    let child = unsafe {
-        (top as *mut *mut Order<'_>).write(&raw mut order);
-        make_tracer(top)
-    };
-    if child > 0 {
-        // SAFETY: no status is asked for. Its exit signal is 0, so only __WCLONE finds it, and the application never does.
-        let _ = unsafe { sys::call(libc::SYS_wait4 as i32, [child as usize, 0, libc::__WCLONE as usize, 0, 0, 0]) };
-    }
+    helper::run(&mut || done = hold(tid, |ptrace| carry_out(&mut task, ptrace)));
     let _ = sys::prctl(PR_SET_PTRACER, 0, 0, 0, 0);
-    let _ = sys::unmap(stack, STACK as u64);
-    order.done
-}
-
-/// Starts [`trace`] in a process of its own, on a stack whose first word is its argument.
-#[unsafe(naked)]
-unsafe extern "C" fn make_tracer(_stack: u64) -> i64 {
-    core::arch::naked_asm!(
-        "mov rsi, rdi",
-        "mov edi, {flags}",
-        "xor edx, edx",
-        "xor r10d, r10d",
-        "xor r8d, r8d",
-        "mov eax, 56", // clone
-        "syscall",
-        "test rax, rax",
-        "jz 2f",
-        "ret",
-        "2:",
-        "xor ebp, ebp",
-        "mov rdi, [rsp]",
-        "call {trace}",
-        "xor edi, edi",
-        "mov eax, 60", // exit
-        "syscall",
-        "ud2",
-        flags = const libc::CLONE_VM | libc::CLONE_VFORK,
-        trace = sym trace,
-    )
-}
-
-/// In the tracer. It has the checkpoint thread's thread pointer: no thread-local storage, no allocation.
-extern "C" fn trace(order: &mut Order<'_>) {
-    let task = &mut order.task;
-    order.done = hold(order.tid as i32, |ptrace| carry_out(task, ptrace));
+    done
 }
 
 /// Does something to a thread of another process while it stands still for the calling one. False: it may not be traced,
@@ -168,7 +115,7 @@ pub fn hold(tid: i32, act: impl FnOnce(Ptrace<'_>) -> bool) -> bool {
         }
     });
     let done = stopped && act(&ptrace);
-    if stopped && !pending::is_due(tid) {
+    if stopped && !status::is_due(tid) {
         spare_its_call(&ptrace);
     }
     let _ = ptrace(PTRACE_DETACH, 0, 0);
@@ -210,7 +157,7 @@ pub fn take_out(bits: u64, ptrace: Ptrace<'_>) -> bool {
     known && ptrace(PTRACE_SETSIGMASK, KERNEL_SET, (&raw const mask) as usize).is_ok()
 }
 
-/// Does what is to be done to a thread that stands still for its tracer. Runs where [`trace`] does.
+/// Does what is to be done to a thread that stands still for its tracer. Runs in the tracer.
 fn carry_out(task: &mut Task<'_>, ptrace: Ptrace<'_>) -> bool {
     match task {
         Task::Unblock(bit) => take_out(*bit, ptrace),
