@@ -109,10 +109,20 @@ static void subreaper(void) {
   has_none();
 }
 
-/* A child that is stopped and continued, and is waited for each time. */
+/* A child that is stopped and continued, and is waited for each time. It ends when it is told to, not in the middle. */
 static void stopped(void) {
+  int over[2];
+  CHECK(pipe(over) == 0);
   pid_t child = fork();
-  if (child == 0) work("child", 36);
+  if (child == 0) {
+    struct pollfd told = {over[0], POLLIN, 0};
+    close(over[1]);
+    for (long n = 1; poll(&told, 1, 0) == 0; n++) {
+      step("child", n);
+      rest(10);
+    }
+    _exit(36);
+  }
   siginfo_t info;
   for (long n = 1; !stopping(); n++) {
     memset(&info, 0, sizeof info);
@@ -126,6 +136,7 @@ static void stopped(void) {
     step("main", n);
     rest(10);
   }
+  CHECK(close(over[1]) == 0);
   exits(child, 36);
   has_none();
 }
@@ -164,6 +175,29 @@ static void stopped_at_birth(void) {
     exits(child, 42);
     step("main", n);
   }
+  has_none();
+}
+
+/* A child that was continued, of which nobody has waited for the news. */
+static void continued(void) {
+  pid_t child = fork();
+  if (child == 0) work("child", 37);
+  siginfo_t info;
+  for (long n = 1; !stopping(); n++) {
+    if (n % 40 == 1) {
+      if (n > 1) {
+        while (waitid(P_PID, child, &info, WCONTINUED) < 0) CHECK(errno == EINTR);
+        CHECK(info.si_pid == child && info.si_code == CLD_CONTINUED);
+        CHECK(waitid(P_PID, child, &info, WCONTINUED | WNOHANG) == 0 || errno == ECHILD);
+      }
+      CHECK(kill(child, SIGSTOP) == 0);
+      while (waitid(P_PID, child, &info, WSTOPPED) < 0) CHECK(errno == EINTR);
+      CHECK(kill(child, SIGCONT) == 0);
+    }
+    step("main", n);
+    rest(5);
+  }
+  exits(child, 37);
   has_none();
 }
 
@@ -281,7 +315,7 @@ int main(int count, char **kinds) {
   CHECK(count == 2);
   outer_session = getsid(0);
   const struct { const char *name; void (*run)(void); } all[] = {
-      {"subreaper", subreaper}, {"stopped", stopped}, {"stopped_at_birth", stopped_at_birth},
+      {"subreaper", subreaper}, {"stopped", stopped}, {"stopped_at_birth", stopped_at_birth}, {"continued", continued},
       {"waits", waits}, {"everybody", everybody}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(all[i].name, kinds[1]) == 0) {

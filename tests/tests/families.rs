@@ -395,6 +395,10 @@ fn main() -> ExitCode {
         Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6),
         Case::new("a_child_that_is_stopped_and_continued", relatives("stopped")).streams(2).full_only(),
         Case::new("children_that_are_stopped_at_birth", relatives("stopped_at_birth")).sampled_as(RunAs::User),
+        Case::new("a_child_whose_continuation_is_news", relatives("continued"))
+            .streams(2)
+            .steps(41)
+            .sampled_as(RunAs::User),
         Case::new("files_of_a_parent_in_proc", Program::c("watching.c", &[])).sampled_translated_as(RunAs::User),
         Case::new("pidfds_of_relatives", Program::c("pidfds.c", &[])).streams(2),
         Case::new("every_way_to_wait", relatives("waits")).streams(2).steps(20).sampled_as(RunAs::User),

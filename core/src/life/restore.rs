@@ -195,6 +195,8 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     log::note(&format!("back from the image of generation {generation}"));
     worker.send(&FromClient::Reached { generation, barrier: Barrier::Restarted });
     worker.pass(generation, Barrier::Restarted, BARRIER_LIMIT)?;
+    // What has come until now is by relatives who were brought back (pid-virt); what had come before is in the slots.
+    threads::forget(libc::SIGCONT);
     super::refusal::begin()?;
     worker.underway = generation;
     pause::at(5);

@@ -41,6 +41,7 @@ mod call;
 mod children;
 mod clocks;
 mod commands;
+mod continued;
 mod family;
 mod inline;
 mod listing;
@@ -101,6 +102,7 @@ hook!(PreCheckpoint, used::rounds::look);
 hook!(Resume, table::give_back);
 hook!(Placed, |core| {
     table::take_up(core);
+    continued::tell_again();
     proc_text::show_in_open_files();
 });
 hook!(Restart, priority: 1, table::note_tasks);
@@ -120,6 +122,7 @@ fn describe(core: Core) {
     let tasks = proc_files::numbers_in("/proc/thread-self/..").unwrap_or_default();
     table::note_family(&family::children().unwrap_or_default(), &tasks);
     table::note_youngest(&family::youngest());
+    continued::note();
     let object = core.new_object();
     match table::claim(core, object) {
         Ok(()) => ids.table = object,

@@ -276,11 +276,13 @@ pub fn note_child(_: Core) {
     }
 }
 
-extern "C" fn to_virtual(real: i32) -> i32 {
+/// What the program is told of a real id; a stranger whose id is somebody else's is 0.
+pub extern "C" fn to_virtual(real: i32) -> i32 {
     current().map_or(real, |table| table.shown(real).unwrap_or(0))
 }
 
-extern "C" fn to_real(id: i32) -> i32 {
+/// The real id behind a virtual one; 0: nobody is known by it.
+pub extern "C" fn to_real(id: i32) -> i32 {
     current().map_or(id, |table| table.real(id).unwrap_or(0))
 }
 
