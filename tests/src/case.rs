@@ -107,7 +107,8 @@ impl Case {
         self
     }
 
-    /// What it shows cannot hold, or means nothing, with translated ids, for this reason.
+    /// What it shows cannot hold, or means nothing, with translated ids, for this reason. It is not run either where the kernel
+    /// is not to bring ids back.
     pub fn not_translated(self, reason: &'static str) -> Case {
         RunAs::ALL.into_iter().fold(self, |case, user| case.not_translated_as(user, reason))
     }

@@ -3,6 +3,7 @@
 //! The two take different paths through a restart (ids restored by privilege, or in a user and pid namespace), so
 //! the matrix is a parameter of every case and not a copy of it.
 
+use crate::need::is_forbidden;
 use anyhow::Result;
 use std::os::unix::process::CommandExt;
 use std::path::Path;
@@ -36,6 +37,11 @@ impl RunAs {
     pub fn obstacle(self) -> Option<&'static str> {
         (self == RunAs::Root && !nix::unistd::geteuid().is_root())
             .then_some("runs its programs as root; the tests were started by an ordinary user")
+    }
+
+    /// Whether every restart translates ids, since this run does without the features of the kernel that bring them back.
+    pub fn always_translates(self) -> bool {
+        is_forbidden("clone3_set_tid") || (self == RunAs::User && is_forbidden("pid_namespace"))
     }
 
     /// The user to change to, if it is another one than the tests run as.

@@ -33,10 +33,7 @@ impl Need {
     /// Why the case cannot run, if it cannot.
     pub fn obstacle(self) -> Option<String> {
         match self {
-            Need::Feature(name, lost) => {
-                let forbidden = std::env::var("DMTCP_TEST_FORBID").unwrap_or_default();
-                forbidden.split(',').any(|feature| feature == name).then(|| format!("without {name}, {lost}"))
-            }
+            Need::Feature(name, lost) => is_forbidden(name).then(|| format!("without {name}, {lost}")),
             Need::ProtectionKeys => (!has_protection_keys())
                 .then(|| "this processor has no protection keys; that of other-kernel has".into()),
             Need::Cpuset => (!cpuset::is_possible()).then(|| "no control group of one processor can be made".into()),
@@ -45,6 +42,12 @@ impl Need {
             }
         }
     }
+}
+
+/// Whether this run is to do without a feature of the kernel.
+pub fn is_forbidden(feature: &str) -> bool {
+    let forbidden = std::env::var("DMTCP_TEST_FORBID").unwrap_or_default();
+    forbidden.split(',').any(|name| name == feature)
 }
 
 fn has_protection_keys() -> bool {

@@ -65,7 +65,7 @@ impl Variant<'_> {
     fn obstacle(&self) -> Option<String> {
         let not_translated = || {
             let who = self.case.not_translated.iter().find(|(user, _)| *user == self.user);
-            who.filter(|_| self.translates).map(|(_, reason)| *reason)
+            who.filter(|_| self.translates || self.user.always_translates()).map(|(_, reason)| *reason)
         };
         let general = self.user.obstacle().or_else(not_translated);
         general.map(str::to_owned).or_else(|| self.case.needs.iter().find_map(|need| need.obstacle()))

@@ -1,7 +1,7 @@
 //! What dmtcp_restart is for whoever started it: it takes the images by any name, passes signals on to the processes, and
 //! stops and ends as the first of them does.
 
-use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Need, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use nix::sys::signal::{Signal, kill};
 use nix::unistd::Pid;
 use std::fs;
@@ -121,9 +121,11 @@ fn ends_as_the_first_process(s: &mut Scenario) -> Result<()> {
 }
 
 fn main() -> ExitCode {
-    runner::main(vec![
-        Case::flow("images_by_every_name", tree(), images_by_every_name).streams(7).sampled_as(RunAs::User),
+    let both_ways = [
         Case::flow("signals_are_passed_on", told(), signals_are_passed_on).streams(2).sampled_as(RunAs::User),
         Case::flow("ends_as_the_first_process", told(), ends_as_the_first_process).streams(2).sampled_as(RunAs::Root),
-    ])
+    ];
+    let both_ways = both_ways.into_iter().map(|case| case.needs(Need::CHOSEN_IDS).needs(Need::PID_NAMESPACE));
+    let by_name = Case::flow("images_by_every_name", tree(), images_by_every_name).streams(7).sampled_as(RunAs::User);
+    runner::main([by_name].into_iter().chain(both_ways).collect())
 }

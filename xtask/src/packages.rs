@@ -14,6 +14,7 @@ pub const DEMO: &[Need] = &[("/usr/bin/python3", "python3"), ("/usr/bin/cc", "gc
 pub const SAMPLE: &[Need] = &[
     ("/usr/bin/gcc", "gcc"),
     ("/usr/bin/g++", "g++"),
+    ("/usr/bin/make", "make"),
     ("/usr/include/stdio.h", "libc6-dev"),
     ("/usr/bin/python3", "python3"),
     ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"),
@@ -84,6 +85,7 @@ pub const CHROOT: &[Need] = &[("/usr/sbin/debootstrap", "debootstrap"), ("/usr/b
 
 /// What the tests need in another release of Debian.
 pub const DISTRO: &[Need] = &[
+    ("/usr/bin/make", "make"),
     ("/usr/bin/python3", "python3"),
     ("/usr/lib/python3/dist-packages/numpy", "python3-numpy"),
     ("/usr/lib/x86_64-linux-gnu/openblas-pthread/libblas.so.3", "libopenblas0-pthread"),

@@ -7,8 +7,21 @@ use anyhow::{Context, Result};
 use std::time::Instant;
 
 /// The files of tests about what is below the tool: kernel, libc, interpreters. The others are about the tool itself.
-pub const SUITES: &[&str] =
-    &["resources", "single_process", "families", "pipelines", "timers", "clocks", "ids", "restarts", "programs"];
+pub const SUITES: &[&str] = &[
+    "single_process",
+    "timers",
+    "clocks",
+    "ids",
+    "resources",
+    "memory",
+    "restarts",
+    "attributes",
+    "families",
+    "pipelines",
+    "jobs",
+    "forests",
+    "programs",
+];
 
 /// The variable by which tests forbid kernel features.
 pub const FORBID: &str = "DMTCP_TEST_FORBID";
