@@ -389,6 +389,10 @@ fn main() -> ExitCode {
         Case::new("two_sides_of_pipes_files_and_signals", Program::c("two_sides.c", &[]))
             .streams(2)
             .sampled_as(RunAs::User),
+        Case::new("siblings_share_what_a_dead_ancestor_opened", Program::c("siblings.c", &["-pthread"]))
+            .streams(4)
+            .sampled_translated_as(RunAs::User)
+            .sampled_as(RunAs::Root),
         Case::new("children_past_fork", clones("cloned")).streams(7).sampled_translated_as(RunAs::User),
         Case::new("a_child_that_its_sibling_made", clones("given")).streams(3).sampled_as(RunAs::User),
         Case::new("vforks_that_take_their_time", clones("vforked")).streams(2).sampled_as(RunAs::User),

@@ -1,16 +1,21 @@
 //! Who is told of readiness by signal: F_SETOWN, F_SETSIG and O_ASYNC of a description.
 //!
-//! The owner must exist when it is set, so all of it is put back in restored memory, through copies of the descriptors:
-//! the list is simply still there.
+//! The owner must exist when it is set, so all of it is put back in restored memory: the list is simply still there. Owner and
+//! signal are set through copies of the descriptors. O_ASYNC is set by a thread of the application: the number by which that is
+//! done is what the signal tells (si_fd). By which one it was done before, the kernel does not say: it is the lowest one, of
+//! the process that is the owner if it has the description.
 
 use dmtcp_plugin_api::core::{Core, Level};
 use dmtcp_plugin_api::round::Round;
 use dmtcp_plugin_api::{ids, sys};
+use std::ffi::c_void;
+use std::sync::atomic::{AtomicI32, Ordering};
 
 const F_SETSIG: i32 = 10;
 const F_GETSIG: i32 = 11;
 const F_SETOWN_EX: i32 = 15;
 const F_GETOWN_EX: i32 = 16;
+const F_OWNER_TID: i32 = 0;
 
 #[repr(C)]
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
@@ -28,6 +33,9 @@ struct Notified {
 }
 
 static NOTIFIED: Round<Vec<Notified>> = Round::new(Vec::new());
+
+/// The thread that sets O_ASYNC: one that has the application's descriptors.
+static SETTER: AtomicI32 = AtomicI32::new(0);
 
 /// Forgets the last round.
 pub fn begin_round() {
@@ -56,19 +64,14 @@ pub fn look(core: Core, number: i32, copy: i32, flags: i32) {
 
 /// The hook for RESTART.
 pub fn restore(core: Core) {
-    for mut notified in NOTIFIED.take() {
+    let mut list = NOTIFIED.take();
+    for notified in &mut list {
         let restored = core.copy_descriptor(notified.number).and_then(|copy| {
-            let fd = copy.number();
             notified.owner = translate(notified.owner, |id| ids::to_real(core, id));
             if notified.owner.id != 0 {
-                sys::fcntl_value(fd, F_SETOWN_EX, &mut notified.owner)?;
+                sys::fcntl_value(copy.number(), F_SETOWN_EX, &mut notified.owner)?;
             }
-            sys::fcntl(fd, F_SETSIG, notified.signal as usize)?;
-            if notified.asynchronous {
-                let flags = sys::fcntl(fd, libc::F_GETFL, 0)?;
-                sys::fcntl(fd, libc::F_SETFL, flags | libc::O_ASYNC as usize)?;
-            }
-            Ok(())
+            sys::fcntl(copy.number(), F_SETSIG, notified.signal as usize)
         });
         if let Err(error) = restored {
             core.log(
@@ -80,4 +83,29 @@ pub fn restore(core: Core) {
             );
         }
     }
+    list.retain(|notified| notified.asynchronous);
+    if !list.is_empty() {
+        NOTIFIED.with(|n| *n = list);
+        SETTER.store(core.application_task(), Ordering::Release);
+        core.in_each_thread(set_asynchronous);
+        begin_round();
+    }
+}
+
+/// In the stopped threads of the application.
+extern "C" fn set_asynchronous(_frame: *mut c_void) {
+    if sys::tid() != SETTER.load(Ordering::Acquire) {
+        return;
+    }
+    NOTIFIED.with(|list| {
+        for notified in list.iter() {
+            let set = |flags: usize| sys::fcntl(notified.number, libc::F_SETFL, flags);
+            let Ok(flags) = sys::fcntl(notified.number, libc::F_GETFL, 0) else { continue };
+            let flags = flags as usize & !(libc::O_ASYNC as usize);
+            // Another process may have been quicker; the owner's number counts.
+            let is_own = notified.owner.id == sys::pid() || notified.owner.kind == F_OWNER_TID;
+            let _ = if is_own { set(flags) } else { Ok(0) };
+            let _ = set(flags | libc::O_ASYNC as usize);
+        }
+    });
 }
