@@ -358,6 +358,9 @@ pub struct CoreApi {
     /// What a thread of the application, which is stopped, had used when it stopped, and, at RESTART, when it had come
     /// back. False: there is no such thread.
     pub thread_usage: extern "C" fn(tid: i32, into: *mut [Usage; 2]) -> bool,
+    /// Sets a variable in the environment of whatever the process executes from now on: name, value. Its children inherit
+    /// it.
+    pub carry: extern "C" fn(*const u8, usize, *const u8, usize),
 }
 
 /// Work on a value of the computation.

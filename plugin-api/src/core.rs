@@ -293,6 +293,11 @@ impl Core {
         (self.api.in_each_thread)(function);
     }
 
+    /// Sets a variable in the environment of whatever the process, or a child of it, executes from now on.
+    pub fn carry(&self, name: &str, value: &str) {
+        (self.api.carry)(name.as_ptr(), name.len(), value.as_ptr(), value.len());
+    }
+
     /// What a thread of the application, which is stopped, had used when it stopped, and, at RESTART, when it had come back.
     pub fn thread_usage(&self, tid: i32) -> Option<[Usage; 2]> {
         let mut out = [Usage::default(); 2];

@@ -154,6 +154,7 @@ static API: CoreApi = CoreApi {
     divert,
     in_each_thread,
     thread_usage,
+    carry,
 };
 
 /// Bytes that a plugin passed.
@@ -181,6 +182,9 @@ extern "C" fn divert(_: usize, _: u64, _: u64, _: u64) {}
 
 /// Nobody is stopped.
 extern "C" fn in_each_thread(_: extern "C" fn(*mut c_void)) {}
+
+/// Nobody executes anything.
+extern "C" fn carry(_: *const u8, _: usize, _: *const u8, _: usize) {}
 
 /// Nobody is stopped.
 extern "C" fn thread_usage(_: i32, _: *mut [Usage; 2]) -> bool {

@@ -41,6 +41,8 @@ fn main() -> ExitCode {
             .needs(Need::TIME_NAMESPACE)
             .not_translated_as(RunAs::User, without_namespaces)
             .sampled_as(RunAs::User),
-        Case::new("processor_time_goes_on", Program::c("processor_time.c", &[])).streams(3),
+        Case::new("processor_time_goes_on", Program::c("processor_time.c", &[])).streams(3).sampled_as(RunAs::User),
+        Case::new("processor_time_of_children_goes_on", Program::c("children_times.c", &[])).sampled_as(RunAs::User),
+        Case::new("processor_time_outlives_the_program", Program::c("executed_times.c", &[])).full_only(),
     ])
 }

@@ -40,6 +40,7 @@ pub static API: CoreApi = CoreApi {
     divert,
     in_each_thread,
     thread_usage,
+    carry,
 };
 
 /// Bytes that a plugin passed.
@@ -183,6 +184,10 @@ extern "C" fn thread_usage(tid: i32, into: *mut [Usage; 2]) -> bool {
     let used = threads::usage_of(tid);
     // SAFETY: the caller has room for both.
     used.map(|used| unsafe { into.write(used) }).is_some()
+}
+
+extern "C" fn carry(name: *const u8, name_length: usize, value: *const u8, length: usize) {
+    life::exec::carry(&[(&string(name, name_length), string(value, length))]);
 }
 
 extern "C" fn tell(text: *const u8, length: usize) {

@@ -26,7 +26,7 @@ type Attributes = *const c_void;
 const PRELOAD: &str = "LD_PRELOAD";
 
 /// `NAME=VALUE` of every carried variable that is set, and what we preload.
-struct Carried {
+pub struct Carried {
     entries: Vec<CString>,
     preload: String,
 }
@@ -48,11 +48,10 @@ pub fn note() {
     CURRENT.store(Box::leak(Box::new(Carried { entries, preload })), Ordering::Release);
 }
 
-/// After a restart: the coordinator and directories may be others. Changes the noted values, and the program's own copies
-/// where the new value is not longer.
-pub fn renew(changes: &[(&str, String)]) {
+/// Changes the noted values; `None`: nothing goes along.
+pub fn carry(changes: &[(&str, String)]) -> Option<&'static Carried> {
     // SAFETY: leaked when it was stored.
-    let Some(before) = (unsafe { CURRENT.load(Ordering::Acquire).as_ref() }) else { return };
+    let before = unsafe { CURRENT.load(Ordering::Acquire).as_ref() }?;
     let mut entries = before.entries.clone();
     for (name, value) in changes {
         let Ok(entry) = CString::new(format!("{name}={value}")) else { continue };
@@ -64,6 +63,13 @@ pub fn renew(changes: &[(&str, String)]) {
     }
     let new: &'static Carried = Box::leak(Box::new(Carried { entries, preload: before.preload.clone() }));
     CURRENT.store(std::ptr::from_ref(new).cast_mut(), Ordering::Release);
+    Some(new)
+}
+
+/// After a restart: the coordinator and directories may be others. Changes the noted values, and the program's own copies
+/// where the new value is not longer.
+pub fn renew(changes: &[(&str, String)]) {
+    let Some(new) = carry(changes) else { return };
     // SAFETY: the application's threads are stopped. The strings are the program's (it may free them), so they are written
     // in place, never made longer; the array is not touched.
     unsafe {

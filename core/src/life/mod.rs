@@ -165,13 +165,14 @@ fn begin(config: &'static config::Config) -> Result<(), String> {
     let stack = sys::map_anonymous(length).map_err(|e| format!("no memory for the checkpoint thread (errno {e})"))?;
     let mut payload = InitPayload { stack_low: stack as usize, stack_high: stack as usize + length };
     dmtcp_plugin_api::arena::set_checkpoint_stack(payload.stack_low, payload.stack_high);
+    // Plugins may have something to add.
+    exec::note();
     host::initialise(&mut payload)?;
     keeper::begin();
     MEMBER.store(sys::pid(), Ordering::Release);
     PROGRAM.store(sys::pid(), Ordering::Relaxed);
     // A checkpoint that is asked for as soon as the process has joined waits until the C plugins know of themselves.
     interface::hold::hold();
-    exec::note();
     // Whoever has started a program in the computation waits for it when there is a checkpoint; one that was launched is
     // told at once if it cannot join, and C plugins know from the start where they are.
     let launched = config::variable(names::LAUNCHED).is_some_and(|pid| pid == sys::pid().to_string());

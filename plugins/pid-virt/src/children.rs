@@ -5,10 +5,12 @@
 
 use crate::table;
 use crate::translate::{errno, fail, made, real, settled, target};
+use crate::used::kin::{self, waiting};
 use dmtcp_plugin_api::abi::Wrapper;
 use dmtcp_plugin_api::ids::Table;
 use dmtcp_plugin_api::sys;
 use libc::{c_char, c_int, c_void, id_t, idtype_t, pid_t, rusage, siginfo_t};
+use std::ptr::null_mut;
 use std::sync::atomic::AtomicUsize;
 
 type Argv = *const *const c_char;
@@ -75,7 +77,7 @@ pub fn shown_child(pid: pid_t, restarts: u32) -> pid_t {
 }
 
 /// Whether this is the real id of a child.
-fn is_child(pid: pid_t) -> bool {
+pub fn is_child(pid: pid_t) -> bool {
     let flags = libc::WEXITED | libc::WNOWAIT | libc::WNOHANG | libc::__WALL;
     // SAFETY: no memory is passed.
     unsafe { sys::call(libc::SYS_waitid as i32, [libc::P_PID as usize, pid as usize, 0, flags as usize, 0, 0]) }.is_ok()
@@ -120,18 +122,18 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
         pid: *mut pid_t, file: *const c_char, actions: *const c_void, attributes: *const c_void, argv: Argv, envp: Argv,
     ) -> c_int { written(pid, |pid| next(pid, file, actions, attributes, argv, envp)) }
     /// Both ways.
-    fn wait(status: *mut c_int) -> pid_t { wait_for(-1, status, |_, status| next(status)) }
+    fn wait(status: *mut c_int) -> pid_t { wait_for(-1, status, |_, status| waiting(status, null_mut(), || next(status))) }
     /// Both ways.
     fn waitpid(pid: pid_t, status: *mut c_int, options: c_int) -> pid_t {
-        wait_for(pid, status, |pid, status| next(pid, status, options))
+        wait_for(pid, status, |pid, status| waiting(status, null_mut(), || next(pid, status, options)))
     }
     /// Both ways.
     fn wait3(status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
-        wait_for(-1, status, |_, status| next(status, options, usage))
+        wait_for(-1, status, |_, status| waiting(status, usage, || next(status, options, usage)))
     }
     /// Both ways.
     fn wait4(pid: pid_t, status: *mut c_int, options: c_int, usage: *mut rusage) -> pid_t {
-        wait_for(pid, status, |pid, status| next(pid, status, options, usage))
+        wait_for(pid, status, |pid, status| waiting(status, usage, || next(pid, status, options, usage)))
     }
     /// Both ways.
     fn waitid(kind: idtype_t, id: id_t, info: *mut siginfo_t, options: c_int) -> c_int {
@@ -191,6 +193,11 @@ pub fn wait_by_id(
     settled(libc::ECHILD, || wait_by_id_once(kind, id, info, options, &call))
 }
 
+/// Whether this is what waitid(2) says of a child that has ended.
+fn has_ended(code: i32) -> bool {
+    matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED)
+}
+
 #[inline(always)]
 fn wait_by_id_once(
     kind: idtype_t,
@@ -213,14 +220,21 @@ fn wait_by_id_once(
     let mut own: siginfo_t = unsafe { std::mem::zeroed() };
     let place = if info.is_null() { &raw mut own } else { info };
     let result = call(kind, id, place, options);
+    let words = place.cast::<i32>();
+    if result == 0 && options & libc::WNOWAIT == 0 {
+        // SAFETY: the call has filled it: the code is its third word, the child's id its fifth.
+        let (code, child) = unsafe { (*words.add(2), *words.add(4)) };
+        if child > 0 && has_ended(code) {
+            kin::gone(child, null_mut(), restarts);
+        }
+    }
     if result == 0
         && let Some(table) = table::current()
     {
-        let words = place.cast::<i32>();
-        // SAFETY: the call has filled it: the code is its third word, the child's id its fifth.
+        // SAFETY: as above.
         unsafe {
             let (code, child) = (*words.add(2), words.add(4));
-            let ended = matches!(code, libc::CLD_EXITED | libc::CLD_KILLED | libc::CLD_DUMPED);
+            let ended = has_ended(code);
             if *child > 0 {
                 *child = gone(table, asked, *child, ended && options & libc::WNOWAIT == 0, restarts);
             }

@@ -1,8 +1,8 @@
 //! What only the kernel knows of a process' family: children that have ended and that nobody has waited for yet, and
 //! groups and sessions whose leader is gone.
 //!
-//! Children belong to the process, so any of its threads may ask for them, and asking with WNOWAIT takes nothing away.
-//! What the kernel does not let us read is how much processor time an ended child has used.
+//! Children belong to the process, so any of its threads may ask for them, and asking with WNOWAIT takes nothing away. How
+//! much processor time an ended child has used is for [`crate::used::kin`].
 
 use crate::state::{Ended, exit_signal, family};
 use dmtcp_plugin_api::{proc_files, sys};

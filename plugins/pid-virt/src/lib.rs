@@ -87,6 +87,7 @@ plugin! {
 fn init(core: Core) -> bool {
     tcb::locate();
     table::attach();
+    used::executed::take_over();
     inline::begin_program(core);
     core.offer_service(ids::SERVICE, &table::TRANSLATOR)
 }

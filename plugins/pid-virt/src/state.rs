@@ -1,5 +1,6 @@
 //! What the in-process half writes and the restart half reads.
 
+use dmtcp_plugin_api::usage::Usage;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
 
@@ -98,9 +99,30 @@ pub fn start(stat: &[u8]) -> Option<u64> {
     number(stat, FIELD)
 }
 
+/// Of the clock ticks in /proc there are 100 in a second.
+const MICROSECONDS_OF_A_TICK: i64 = 10_000;
+
+/// What the process has used, and its children that it has waited for, in /proc/PID/stat.
+pub fn used(stat: &[u8]) -> Option<Usage> {
+    const FAULTS: usize = 6;
+    const TIMES: usize = 10;
+    let value = |index| number::<i64>(stat, index);
+    // The process's own, and then, one behind the faults and two behind the times, its children's.
+    let faults = |first| Some(value(FAULTS + first)? + value(FAULTS + first + 1)?);
+    let time = |first| Some((value(TIMES + first)? + value(TIMES + first + 2)?) * MICROSECONDS_OF_A_TICK);
+    Some(Usage {
+        minor_faults: faults(0)?,
+        major_faults: faults(2)?,
+        user: time(0)?,
+        system: time(1)?,
+        ..Usage::default()
+    })
+}
+
 #[cfg(test)]
 mod tests {
-    use super::{family, foreground};
+    use super::{family, foreground, used};
+    use dmtcp_plugin_api::usage::Usage;
 
     #[test]
     fn a_name_can_hold_anything() {
@@ -108,5 +130,14 @@ mod tests {
         assert_eq!(family(b"5 (a) S 10"), None);
         assert_eq!(foreground(b"5 (a) R 1 2 3) S 10 20 30 34816 40 4194560 2"), 40);
         assert_eq!(foreground(b"5 (a) S 10 20 30 0 -1 4194560"), 0);
+    }
+
+    #[test]
+    fn a_process_and_its_children_are_told_together() {
+        let stat = b"5 (a) S 10 20 30 34816 40 4194560 1 20 300 4000 5 60 700 8000 20 0 1 0 77";
+        let both =
+            Usage { minor_faults: 21, major_faults: 4300, user: 7_050_000, system: 80_600_000, ..Usage::default() };
+        assert_eq!(used(stat), Some(Usage { user: 7_050_000, ..both }));
+        assert_eq!(super::start(b"5 (a) S 1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16 17 18 77 0"), Some(77));
     }
 }

@@ -8,6 +8,7 @@ use super::{births, code, masks};
 use crate::call::{shape, syscall, translated};
 use crate::children::{wait_by_id, wait_for};
 use crate::translate::{answer, errno, fail};
+use crate::used::kin::waiting;
 use crate::{clocks, messages, objects, own, paths, signals, table, watching};
 use dmtcp_plugin_api::sys::{self, gate};
 use libc::{
@@ -101,8 +102,10 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
     let Some(table) = table::current() else { return make() };
     match number {
         libc::SYS_wait4 => through(|| {
-            let call =
-                |pid: i32, status: *mut c_int| answer(raw(number, [pid as usize, status as usize, c, d, 0, 0])) as i32;
+            let call = |pid: i32, status: *mut c_int| {
+                let wait = || answer(raw(number, [pid as usize, status as usize, c, d, 0, 0])) as i32;
+                waiting(status, d as *mut libc::rusage, wait)
+            };
             wait_for(a as i32, b as *mut c_int, call) as isize
         }),
         libc::SYS_waitid => through(|| {

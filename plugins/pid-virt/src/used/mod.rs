@@ -8,6 +8,8 @@
 //! | module | owns |
 //! |---|---|
 //! | [`rounds`] | the hooks, and the section of the image |
+//! | [`executed`] | the base of a process outlives its program |
+//! | [`kin`] | children that were restarted, too |
 //! | [`wrappers`] | getrusage(2), times(2), clock(3) |
 //!
 //! Clocks of processor time are read by the wrappers of [`crate::clocks`], which ask for the [`offset`] of one.
@@ -17,6 +19,8 @@
 //!
 //! What can go wrong: whoever asks for the clock of another process, or reads /proc, gets what the kernel says.
 
+pub mod executed;
+pub mod kin;
 pub mod rounds;
 pub mod wrappers;
 
@@ -53,6 +57,17 @@ impl Amounts {
 
     fn load(&self) -> Usage {
         Usage::from_values(std::array::from_fn(|index| self.0[index].load(Ordering::Acquire)))
+    }
+
+    fn add(&self, more: &Usage) {
+        let memory = self.0.len() - 1;
+        for (index, (word, value)) in self.0.iter().zip(more.values()).enumerate() {
+            if index == memory {
+                word.fetch_max(value, Ordering::AcqRel);
+            } else {
+                word.fetch_add(value, Ordering::AcqRel);
+            }
+        }
     }
 
     fn store(&self, new: &Usage) {
@@ -128,7 +143,10 @@ pub fn base(who: i32) -> Option<Usage> {
     }
     match who {
         libc::RUSAGE_SELF => Some(PROCESS.load()),
-        libc::RUSAGE_CHILDREN => Some(CHILDREN.load()),
+        libc::RUSAGE_CHILDREN => {
+            kin::count_the_gone();
+            Some(CHILDREN.load())
+        }
         libc::RUSAGE_THREAD => own_thread(),
         _ => None,
     }

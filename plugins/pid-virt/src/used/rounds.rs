@@ -1,6 +1,6 @@
 //! What is noted at a checkpoint, and what becomes of it at a restart.
 
-use super::{CHILDREN, ELAPSED, OWNER, PROCESS, THREADS, TICK, Threads, base, thread};
+use super::{CHILDREN, ELAPSED, OWNER, PROCESS, THREADS, TICK, Threads, base, executed, kin, thread};
 use dmtcp_plugin_api::core::Core;
 use dmtcp_plugin_api::round::Round;
 use dmtcp_plugin_api::usage::Usage;
@@ -17,6 +17,8 @@ pub struct Used {
     pub children: Usage,
     /// By its threads.
     pub threads: Vec<(i32, Usage)>,
+    /// By each of its children, whether it lives or has ended, and theirs.
+    pub kin: Vec<(i32, Usage)>,
     /// Clock ticks since some point in the past, as times(2) tells them.
     pub elapsed: i64,
     /// Nanoseconds of monotonic time at that moment.
@@ -51,6 +53,7 @@ pub fn look(core: Core) {
         process: all(libc::RUSAGE_SELF),
         children: all(libc::RUSAGE_CHILDREN),
         threads: core.threads().into_iter().filter_map(of_thread).collect(),
+        kin: kin::look(core),
         elapsed: elapsed() + base(libc::RUSAGE_SELF).map_or(0, |_| ELAPSED.load(Ordering::Acquire)),
         monotonic: sys::clock(libc::CLOCK_MONOTONIC),
     };
@@ -75,10 +78,13 @@ pub fn restore(core: Core) {
     THREADS.store(Box::leak(Box::new(Threads { bases, since })), Ordering::Release);
     let away = sys::clock(libc::CLOCK_MONOTONIC).saturating_sub(used.monotonic) / TICK;
     ELAPSED.store(used.elapsed + away as i64 - elapsed(), Ordering::Release);
+    kin::restore(core, &used.kin);
     OWNER.store(sys::pid(), Ordering::Release);
+    executed::pass_on();
 }
 
 /// The hook for a fork's child, which has used nothing yet.
 pub fn begin_child(_: Core) {
+    kin::forget();
     OWNER.store(0, Ordering::Release);
 }
