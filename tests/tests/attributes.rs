@@ -113,6 +113,35 @@ fn directories() -> Vec<Case> {
     ]
 }
 
+/// A filter of seccomp(2) that the program has made is named by checkpoint and restart, by the next ones too.
+fn filter_is_named(s: &mut Scenario) -> Result<()> {
+    s.launch()?;
+    s.see_steps(3)?;
+    s.output_in_pipe();
+    for _ in 0..2 {
+        let answer = s.ask(&["bc"])?;
+        let said = text(&answer);
+        ensure!(answer.status.success() && said.contains("seccomp"), "bc: {}: {said}", answer.status);
+        s.checkpoint()?;
+        s.kill()?;
+        s.restart(&Restart::images())?;
+        s.see_steps(3)?;
+        let said = fs::read_to_string(s.output_file())?;
+        ensure!(said.contains("filters of seccomp(2)"), "the restart does not say what is missing: {said}");
+    }
+    s.finish(STATUS)
+}
+
+fn rights() -> Vec<Case> {
+    let confined = |how: &str| c("confined.c").args(&[how]);
+    vec![
+        Case::new("rights_of_each_thread", c("rights.c")).streams(2).sampled_as(RunAs::Root),
+        Case::flow("filters_of_system_calls_are_named", confined("filter"), filter_is_named).sampled_as(RunAs::User),
+        Case::flow("no_checkpoint_of_a_strictly_confined_thread", confined("strict"), fails_and_goes_on("strict mode"))
+            .sampled_as(RunAs::Root),
+    ]
+}
+
 fn main() -> ExitCode {
-    runner::main([limits(), scheduling(), directories()].into_iter().flatten().collect())
+    runner::main([limits(), scheduling(), directories(), rights()].into_iter().flatten().collect())
 }

@@ -204,6 +204,7 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     threads::renew_ids();
     threads::put_back_signals();
     host::description::finish();
+    threads::credentials::conclude(worker.slot);
     pause::at(6);
     log::note("plugins have restored what is theirs");
     // Before the others go on, who may continue it.

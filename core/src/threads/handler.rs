@@ -3,6 +3,7 @@
 //! Runs on a thread that may hold any lock, may have no valid thread pointer (raw clones, restart) and a tiny stack: raw
 //! system calls only, no thread-local storage, no allocation, no panic; on the slot's stack from the first call on.
 
+use super::credentials::Credentials;
 use super::slot::{self, FRAME, Order, Role, STACK_TOP, Saved, Slot, State};
 use super::{EPOCH, PARKED, RETURNED};
 use super::{rewind, robust, stop};
@@ -20,6 +21,10 @@ const ARCH_SET_FS: usize = 0x1002;
 const ARCH_GET_FS: usize = 0x1003;
 const ARCH_GET_GS: usize = 0x1004;
 const PR_GET_TID_ADDRESS: i32 = 40;
+const PR_MCE_KILL: i32 = 33;
+const PR_MCE_KILL_SET: usize = 1;
+const PR_MCE_KILL_GET: i32 = 34;
+const PR_MCE_KILL_DEFAULT: usize = 2;
 const RSEQ_SIGNATURE: usize = 0x5305_3053;
 /// Bytes of a thread's rseq area as libc registers it.
 pub const RSEQ_LENGTH: usize = 32;
@@ -182,6 +187,9 @@ pub fn save_thread(saved: &mut Saved) {
     saved.death_signal = 0;
     let _ = sys::prctl(libc::PR_GET_PDEATHSIG, (&raw mut saved.death_signal) as usize, 0, 0, 0);
     saved.no_new_privileges = sys::prctl(libc::PR_GET_NO_NEW_PRIVS, 0, 0, 0, 0).unwrap_or(0) as i32;
+    saved.memory_failure = sys::prctl(PR_MCE_KILL_GET, 0, 0, 0, 0).unwrap_or(PR_MCE_KILL_DEFAULT) as i32;
+    saved.credentials = Credentials::of_thread();
+    saved.rights_are_lost = false;
     // SAFETY: the kernel writes the words and the stack_t that are passed; personality(2) with this value only asks.
     unsafe {
         saved.personality = sys::call(libc::SYS_personality as i32, [ASK, 0, 0, 0, 0, 0]).unwrap_or(0) as u64;
@@ -336,6 +344,12 @@ extern "C" fn restored(slot: &'static Slot) -> ! {
             call(libc::SYS_prctl, [libc::PR_SET_TIMERSLACK as usize, saved.timer_slack as usize, 0, 0]);
         }
         call(libc::SYS_personality, [saved.personality as usize, 0, 0, 0]);
+        call(libc::SYS_prctl, [PR_MCE_KILL as usize, PR_MCE_KILL_SET, saved.memory_failure as usize, 0]);
+        // A change of rights makes the kernel forget the signal for the parent's death. The checkpoint thread needs what it
+        // has until all is restored.
+        if slot.role() == Role::Application {
+            saved.rights_are_lost = !saved.credentials.put_back();
+        }
         call(libc::SYS_prctl, [libc::PR_SET_PDEATHSIG as usize, saved.death_signal as usize, 0, 0]);
         if saved.no_new_privileges == 1 {
             call(libc::SYS_prctl, [libc::PR_SET_NO_NEW_PRIVS as usize, 1, 0, 0]);

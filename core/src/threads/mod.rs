@@ -12,6 +12,7 @@
 
 mod beginning;
 mod call_number;
+pub mod credentials;
 mod handler;
 mod helper;
 pub mod leaderless;

@@ -9,6 +9,7 @@
 //!   +------+-----------------------------+
 //! ```
 
+use super::credentials::Credentials;
 use super::pending::Pending;
 use crate::capture::policy::Policy;
 use dmtcp_plugin_api::headroom;
@@ -111,6 +112,12 @@ pub struct Saved {
     pub death_signal: i32,
     /// PR_GET_NO_NEW_PRIVS.
     pub no_new_privileges: i32,
+    /// PR_MCE_KILL_GET.
+    pub memory_failure: i32,
+    /// What it may do.
+    pub credentials: Credentials,
+    /// It could not have those again after the restart.
+    pub rights_are_lost: bool,
     /// The call that is to be entered again when the thread goes on; -1: none.
     pub rewind: i64,
     /// What the application calls the child whose id is in a register of that call; 0: nobody in particular.

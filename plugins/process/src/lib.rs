@@ -3,6 +3,7 @@
 //!
 //! | module | owns |
 //! |---|---|
+//! | [`confinement`] | what is lost: filters of seccomp(2), segments of modify_ldt(2) |
 //! | [`directory`] | working directory, root directory and umask, as the kernel tells them |
 //! | [`limits`] | resource limits |
 //! | [`scheduling`] | policy, nice value, processors, I/O priority of each thread |
@@ -19,6 +20,7 @@
     allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "a test is a program of its own")
 )]
 
+mod confinement;
 mod directory;
 mod limits;
 #[allow(clippy::disallowed_methods, clippy::disallowed_types, reason = "it runs in dmtcp_restart")]
@@ -42,6 +44,7 @@ plugin! {
     wrappers: [],
     init: |_| {
         directory::note_root();
+        confinement::note();
         true
     },
 }
@@ -54,7 +57,7 @@ hook!(PreCheckpoint, describe);
 hook!(Restart, restore);
 
 fn check(core: Core) {
-    if let Err(sentence) = directory::check_root() {
+    if let Err(sentence) = directory::check_root().and_then(|()| confinement::check()) {
         core.fail(&sentence);
     }
 }
@@ -66,8 +69,11 @@ fn describe(core: Core) {
     }
     match directory::look(task) {
         Ok(place) => {
+            for loss in confinement::losses() {
+                core.unsupported(&loss);
+            }
             let (limits, threads, settings) = (limits::look(), scheduling::look(core), settings::look());
-            let state = State { place, limits, threads, settings };
+            let state = State { place, limits, threads, settings, filters: confinement::filters() };
             core.json(State::SECTION, &state);
             STATE.with(|kept| *kept = Some(state));
         }
@@ -77,6 +83,7 @@ fn describe(core: Core) {
 
 fn restore(core: Core) {
     directory::note_root();
+    confinement::note();
     let Some(state) = STATE.take() else { return };
     scheduling::restore(core, &state.threads);
     settings::restore(core, &state.settings);

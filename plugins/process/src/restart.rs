@@ -23,7 +23,15 @@ impl RestartHalf for Half {
         (0..host.process_count()).filter_map(|index| section(host, index).err()).collect()
     }
 
-    fn create(&self, _: &Host<'_>) -> Result<(), String> {
+    fn create(&self, host: &Host<'_>) -> Result<(), String> {
+        for index in 0..host.process_count() {
+            let filters = section(host, index)?.map_or(0, |state| state.filters);
+            if filters > 0 {
+                host.warn(&format!(
+                    "process {index} goes on without the filters of seccomp(2) that it had made ({filters})"
+                ));
+            }
+        }
         Ok(())
     }
 

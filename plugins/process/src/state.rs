@@ -14,6 +14,9 @@ pub struct State {
     pub threads: Vec<Thread>,
     /// Settings.
     pub settings: Settings,
+    /// Filters of seccomp(2) that it had made, which nobody can make again.
+    #[serde(default)]
+    pub filters: u32,
 }
 
 impl State {
