@@ -440,7 +440,7 @@ impl<'a> Stage<'a> {
         let region = &placement.region;
         let Source::Staged(at) = placement.source else { return Ok(()) };
         if region.kind == kind::OBJECT {
-            for advice in layout::advice(region.flags & !(flag::HUGEPAGE | flag::HUGETLB)) {
+            for advice in layout::advice(region.flags & !flag::HUGETLB) {
                 let _ = kernel::advise(at, region.end - region.start, advice);
             }
             return Ok(());

@@ -104,6 +104,9 @@ int main(void) {
   CHECK(huge != MAP_FAILED);
   int hugepage = madvise(huge, 8 * MEGA, MADV_HUGEPAGE) == 0;
   for (size_t i = 0; i < 8 * MEGA; i += PAGE) *(size_t *)(huge + i) = i;
+  char *shared = mmap(NULL, 4 * MEGA, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+  CHECK(shared != MAP_FAILED && madvise(shared, MEGA, MADV_DONTFORK) == 0);
+  int shared_hugepage = madvise(shared + 2 * MEGA, 2 * MEGA, MADV_HUGEPAGE) == 0;
   char *locked = map(8 * PAGE, PROT_READ | PROT_WRITE, 0);
   CHECK(mlock(locked, 8 * PAGE) == 0);
   char *order = map(MEGA, PROT_READ | PROT_WRITE, 0);
@@ -135,6 +138,9 @@ int main(void) {
     CHECK(strcmp(wipe, "wiped") == 0 && has_flag(wipe, " wf") && strcmp(dump, "not in a core") == 0 && has_flag(dump, " dd"));
     for (size_t i = 0; i < 8 * MEGA; i += 37 * PAGE) CHECK(*(size_t *)(huge + i) == i);
     CHECK(!hugepage || has_flag(huge, " hg"));
+    CHECK(*(long *)shared == n - 1 && has_flag(shared, " dc"));
+    CHECK(!shared_hugepage || has_flag(shared + 2 * MEGA, " hg"));
+    *(long *)shared = n;
     CHECK(has_flag(locked, " lo"));
     CHECK(has_flag(order, " rr") && has_flag(order + MEGA / 2, " sr"));
     for (int i = 0; i < 16; i++) {

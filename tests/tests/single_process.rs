@@ -119,6 +119,8 @@ fn signals() -> Vec<Case> {
         Case::new("threads_inside_signal_handlers", c("inside_handlers.c")).streams(3),
         Case::new("handlers_left_by_jumps_and_contexts", c("jumps.c")).streams(3).sampled_as(RunAs::User),
         Case::new("signals_taken_by_waiting", c("signal_users.c")).streams(4),
+        Case::new("waits_with_masks_of_their_own", c("masked_waits.c")).streams(7).sampled_as(RunAs::User),
+        Case::new("queues_full_of_signals", c("flooded.c")).sampled_as(RunAs::User),
         Case::new("write_barrier_and_profiler", c("collector.c")).streams(4),
     ]
 }
@@ -142,11 +144,15 @@ fn fifty_checkpoints(s: &mut Scenario) -> Result<()> {
 }
 
 fn threads() -> Vec<Case> {
+    let helpers = Program::c("libc_helpers.c", &["-lanl", "-lrt"]);
+    let moments = Program::c("odd_moments.c", &["-lm"]);
     let thousand = c("threads.c").args(&["1000", "1500"]);
     vec![
         Case::new("a_thousand_threads", thousand).streams(1000).steps(1).limit(300).full_only(),
         Case::new("threads_detached_small_cancelled_and_raw", c("odd_threads.c")).streams(5),
         Case::new("cancelled_in_every_call_that_waits", c("cancelled.c")).sampled_as(RunAs::User),
+        Case::new("threads_at_odd_moments", moments).streams(6).sampled_as(RunAs::User),
+        Case::new("threads_that_libc_makes_for_itself", helpers).streams(2).sampled_as(RunAs::User),
         Case::flow("fifty_checkpoints_in_a_storm", c("storm.c"), fifty_checkpoints).streams(6).limit(600).full_only(),
         Case::new("storm_of_threads_memory_and_signals", c("storm.c")).streams(6).sampled_as(RunAs::User),
     ]

@@ -37,6 +37,7 @@ pub use standstill::{stand_still, stand_still_and};
 pub use status::has_come;
 
 use crate::ids;
+use dmtcp_plugin_api::headroom::Raised;
 use dmtcp_plugin_api::sys;
 use dmtcp_plugin_api::usage::Usage;
 use libc::siginfo_t;
@@ -49,11 +50,13 @@ pub static EPOCH: AtomicU32 = AtomicU32::new(0);
 /// Counts threads that have parked; the checkpoint thread waits on it.
 pub static PARKED: AtomicU32 = AtomicU32::new(0);
 
-/// Makes pending again what was pending for the process. What comes from another one, which may go on before this process
-/// does, must lie behind it.
+/// Makes pending again what was pending. What comes from another process, which may go on before this one does, must lie
+/// behind it. As much may be pending as the application allows itself, and its user's other processes count as well.
 pub fn put_back_signals() {
     // SAFETY: parked threads leave their slots to us.
-    for slot in parked().into_iter().filter(|s| unsafe { s.saved() }.pending.has_shared()) {
+    let with_signals: Vec<&Slot> = parked().into_iter().filter(|s| unsafe { s.saved() }.pending.is_there()).collect();
+    let _raised = with_signals.first().and_then(|_| Raised::new(libc::RLIMIT_SIGPENDING));
+    for slot in with_signals {
         slot.give_order(Order::PutBack);
         while slot.order() == Order::PutBack && slot.state() == State::Parked {
             nudge();

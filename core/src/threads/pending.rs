@@ -219,9 +219,9 @@ impl Pending {
         }
     }
 
-    /// Whether there are some of the process's.
-    pub fn has_shared(&self) -> bool {
-        self.shared > 0
+    /// Whether there is anything.
+    pub fn is_there(&self) -> bool {
+        self.count > 0
     }
 
     /// Queues all of it again, and what has come meanwhile behind it.

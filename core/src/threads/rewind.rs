@@ -15,6 +15,7 @@
 
 use super::call_number;
 use super::slot::{Sample, Saved};
+use crate::capture::sink::copy_words;
 use crate::timed;
 use dmtcp_plugin_api::sys;
 use libc::{REG_R8, REG_R9, REG_R10, REG_RAX, REG_RDI, REG_RDX, REG_RIP, REG_RSI, REG_RSP};
@@ -63,8 +64,26 @@ pub fn call_under_way(frame: &libc::ucontext_t, saved: &Saved) -> Option<i64> {
     ([at(0), at(1)] == SYSCALL_INSTRUCTION).then_some(number)
 }
 
-/// Whether a signal is pending that will run a handler as soon as the thread goes on.
-fn handler_is_due(frame: &libc::ucontext_t) -> bool {
+/// What the call blocks as long as it lasts, if it has a mask of its own; nothing if not.
+fn blocked_meanwhile(frame: &libc::ucontext_t, number: i64) -> u64 {
+    let word = |address: u64| {
+        let mut word = [0];
+        let read = address != 0 && copy_words(address, &mut word) == 1;
+        if read { word[0] } else { 0 }
+    };
+    word(match number {
+        libc::SYS_rt_sigsuspend => register(frame, REG_RDI),
+        libc::SYS_ppoll => register(frame, REG_R10),
+        libc::SYS_epoll_pwait | libc::SYS_epoll_pwait2 => register(frame, REG_R8),
+        // The address stands in memory, beside the size of the mask.
+        libc::SYS_pselect6 => word(register(frame, REG_R9)),
+        _ => 0,
+    })
+}
+
+/// Whether a signal is pending that will run a handler as soon as the thread goes on, and that ends the call. One that only
+/// the call blocks has its handler run before the call is entered again.
+fn handler_is_due(frame: &libc::ucontext_t, number: i64) -> bool {
     let mut pending = 0u64;
     // SAFETY: the kernel writes 8 bytes.
     let result =
@@ -76,7 +95,7 @@ fn handler_is_due(frame: &libc::ucontext_t) -> bool {
     let blocked = unsafe { (&raw const frame.uc_sigmask).cast::<u64>().read() };
     // One of ours that came twice is nobody's wake-up.
     let ours = if crate::signal::is_handled_by_application() { 0 } else { crate::signal::bit() };
-    let due = pending & !blocked & !ours;
+    let due = pending & !blocked & !blocked_meanwhile(frame, number) & !ours;
     (1..=64).filter(|n| due & (1 << (n - 1)) != 0).any(|n| crate::signal::disposition(n).is_some_and(|d| d.handler > 1))
 }
 
@@ -95,7 +114,7 @@ pub fn would_fail(number: i64, result: i64) -> bool {
 pub fn apply(frame: &mut libc::ucontext_t, number: i64) {
     let reckons = number == libc::SYS_futex
         && timed::is_reckoned_anew(register(frame, REG_RSI), register(frame, REG_R10), register(frame, REG_RSP));
-    if number >= 0 && !reckons && !handler_is_due(frame) {
+    if number >= 0 && !reckons && !handler_is_due(frame, number) {
         if matches!(number, libc::SYS_epoll_wait | libc::SYS_epoll_pwait)
             && let Some(milliseconds) = timed::milliseconds_left()
         {

@@ -8,10 +8,12 @@ const PR_GET_CHILD_SUBREAPER: i32 = 37;
 const PR_SET_CHILD_SUBREAPER: i32 = 36;
 const PR_SET_DUMPABLE: i32 = 4;
 
+const PR_SET_THP_DISABLE: i32 = 41;
+
 /// Commands of prctl(2) that read and set a value. Dumpability comes last: without it a process may not look at itself.
 const CONTROLS: [(i32, i32); 5] = [
     // PR_*_THP_DISABLE
-    (42, 41),
+    (42, PR_SET_THP_DISABLE),
     // PR_*_MEMORY_MERGE
     (68, 67),
     // PR_*_MDWE: from then on no writable memory becomes executable.
@@ -79,7 +81,9 @@ pub fn restore(core: Core, settings: &Settings) {
         if get.and_then(read_control) == Some(*wanted) {
             continue;
         }
-        if let Err(error) = sys::prctl(*set, *wanted as usize, 0, 0, 0) {
+        // That one is read with its flags (Linux 6.18) above its value, and is set with them beside it.
+        let flags = if *set == PR_SET_THP_DISABLE { *wanted as usize & !1 } else { 0 };
+        if let Err(error) = sys::prctl(*set, *wanted as usize & !flags, flags, 0, 0) {
             core.log(Level::Warning, &format!("prctl {set} cannot be set to {wanted} again: error {error}"));
         }
     }
