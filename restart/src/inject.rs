@@ -23,7 +23,7 @@ use crate::progress::Shown;
 use crate::staging::{Stage, StageError};
 use crate::stub::{self, Control, Place};
 use crate::vdso;
-use dmtcp_image::record::{Region, kind};
+use dmtcp_image::record::{Region, flag, kind};
 use dmtcp_image::{CHUNK, PAGE, sum};
 use libc::user_regs_struct;
 use nix::sys::ptrace;
@@ -247,6 +247,13 @@ impl Remote {
         Ok(true)
     }
 
+    /// Advises memory as its flags say.
+    fn advise(&self, at: u64, length: u64, flags: u64) {
+        for advice in layout::advice(flags) {
+            let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
+        }
+    }
+
     /// Brings the bytes of one region.
     fn stage(
         &self,
@@ -259,6 +266,7 @@ impl Remote {
         if region.kind == kind::OBJECT {
             let at = stage.room(region, gaps)?;
             self.map(at, length, region.prot as i32, libc::MAP_SHARED, stage.object(region)?, region.offset)?;
+            self.advise(at, length, region.flags & !flag::HUGETLB);
             return Ok(Source::Staged(at));
         }
         let original = stage.original(region);
@@ -276,9 +284,7 @@ impl Remote {
             }
             stage.map_pages(region, |flags| self.map_anonymous(at, length, flags))?;
         }
-        for advice in layout::advice(region.flags) {
-            let _ = self.call("madvise", libc::SYS_madvise, [at, length, advice as u64, 0, 0, 0]);
-        }
+        self.advise(at, length, region.flags);
         let home = |address: u64| at + (address - region.start);
         stage.each_chunk(region, |address, chunk| {
             let write = |offset: usize, run: &[u8]| self.write(home(address) + offset as u64, run);
