@@ -9,10 +9,11 @@
 #include <sys/signalfd.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 
 static int empty[2], full[2], event, timer, signals, epoll, locked;
-static char fifo[512];
+static char fifo[512], written[512];
 static pid_t child;
 static pthread_t forever;
 static sem_t never;
@@ -36,7 +37,8 @@ static void in_cond(int timed) {
   struct timespec t = tomorrow();
   OK(pthread_mutex_lock(&mutex));
   pthread_cleanup_push(unlock, &mutex);
-  if (timed) pthread_cond_timedwait(&cond, &mutex, &t);
+  if (timed == 2) pthread_cond_clockwait(&cond, &mutex, CLOCK_REALTIME, &t);
+  else if (timed) pthread_cond_timedwait(&cond, &mutex, &t);
   else pthread_cond_wait(&cond, &mutex);
   pthread_cleanup_pop(1);
 }
@@ -50,6 +52,9 @@ static void in_cond(int timed) {
   X(timer, read(timer, bytes, 8)) \
   X(signals, read(signals, bytes, sizeof bytes)) \
   X(open, open(fifo, O_RDONLY)) \
+  X(openat, openat(AT_FDCWD, fifo, O_RDONLY)) \
+  X(creat, creat(written, 0600)) \
+  X(fopen, fopen(fifo, "r")) \
   X(poll, poll(&polled, 1, -1)) \
   X(ppoll, ppoll(&polled, 1, &day, NULL)) \
   X(select, fd_set s; FD_ZERO(&s); FD_SET(empty[0], &s); select(empty[0] + 1, &s, NULL, NULL, NULL)) \
@@ -57,6 +62,7 @@ static void in_cond(int timed) {
   X(epoll_wait, struct epoll_event e; epoll_wait(epoll, &e, 1, -1)) \
   X(epoll_pwait, struct epoll_event e; epoll_pwait(epoll, &e, 1, -1, NULL)) \
   X(pause, pause()) \
+  X(sigpause, sigpause(SIGUSR1)) \
   X(sigsuspend, sigset_t s; sigemptyset(&s); sigsuspend(&s)) \
   X(sigwait, sigset_t s; int n; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigwait(&s, &n)) \
   X(sigwaitinfo, sigset_t s; sigemptyset(&s); sigaddset(&s, SIGUSR1); sigwaitinfo(&s, NULL)) \
@@ -68,9 +74,15 @@ static void in_cond(int timed) {
   X(clock_until, struct timespec t = tomorrow(); clock_nanosleep(CLOCK_REALTIME, TIMER_ABSTIME, &t, NULL)) \
   X(sem_wait, sem_wait(&never)) \
   X(sem_timedwait, struct timespec t = tomorrow(); sem_timedwait(&never, &t)) \
+  X(sem_clockwait, struct timespec t = tomorrow(); sem_clockwait(&never, CLOCK_REALTIME, &t)) \
   X(cond_wait, in_cond(0)) \
   X(cond_timedwait, in_cond(1)) \
+  X(cond_clockwait, in_cond(2)) \
   X(join, pthread_join(forever, NULL)) \
+  X(timedjoin, struct timespec t = tomorrow(); pthread_timedjoin_np(forever, NULL, &t)) \
+  X(wait, int s; wait(&s)) \
+  X(wait3, int s; wait3(&s, 0, NULL)) \
+  X(wait4, int s; wait4(child, &s, 0, NULL)) \
   X(waitpid, int s; waitpid(child, &s, 0)) \
   X(waitid, siginfo_t i; waitid(P_PID, (id_t)child, &i, WEXITED)) \
   X(setlkw, struct flock l = {.l_type = F_WRLCK}; fcntl(locked, F_OFD_SETLKW, &l)) \
@@ -92,11 +104,17 @@ static void clean(void *arg) {
     return arg; \
   }
 #pragma GCC diagnostic ignored "-Wunused-result"
+#pragma GCC diagnostic ignored "-Wdeprecated-declarations"
 CALLS(THREAD)
 
 #define ENTRY(NAME, ...) {#NAME, in_##NAME},
 static const struct { const char *name; void *(*run)(void *); } calls[] = {CALLS(ENTRY)};
 enum { COUNT = sizeof calls / sizeof *calls };
+
+/* Only one at a time may wait for a thread. */
+static int waits_long(int i) {
+  return calls[i].run != in_busy && calls[i].run != in_join && calls[i].run != in_timedjoin;
+}
 
 static void *sleeps(void *arg) {
   for (;;) pause();
@@ -114,7 +132,8 @@ int main(void) {
   pthread_t waiting[COUNT], brief;
   sigset_t set;
   strcpy(fifo, in_dir("fifo"));
-  CHECK(mkfifo(fifo, 0600) == 0 && pipe(empty) == 0 && pipe(full) == 0);
+  strcpy(written, in_dir("written"));
+  CHECK(mkfifo(fifo, 0600) == 0 && mkfifo(written, 0600) == 0 && pipe(empty) == 0 && pipe(full) == 0);
   CHECK(fcntl(full[1], F_SETFL, O_NONBLOCK) == 0);
   while (write(full[1], bytes, 4096) > 0) {}
   CHECK(fcntl(full[1], F_SETFL, 0) == 0);
@@ -133,7 +152,7 @@ int main(void) {
     for (;;) pause();
   OK(pthread_create(&forever, NULL, sleeps, NULL));
   for (int i = 0; i < COUNT; i++)
-    if (calls[i].run != in_busy && calls[i].run != in_join) OK(pthread_create(&waiting[i], NULL, calls[i].run, NULL));
+    if (waits_long(i)) OK(pthread_create(&waiting[i], NULL, calls[i].run, NULL));
   long made = 0;
   for (long n = 1; !stopping(); n++) {
     int k = (int)(n % COUNT);
@@ -145,7 +164,7 @@ int main(void) {
     step("main", n);
   }
   for (int i = 0; i < COUNT; i++)
-    if (calls[i].run != in_busy && calls[i].run != in_join) cancel(waiting[i], calls[i].name), made++;
+    if (waits_long(i)) cancel(waiting[i], calls[i].name), made++;
   cancel(forever, "pause");
   CHECK(__atomic_load_n(&cleaned, __ATOMIC_SEQ_CST) == made);
   CHECK(kill(child, SIGKILL) == 0 && waitpid(child, NULL, 0) == child);
