@@ -146,11 +146,13 @@ fn fifty_checkpoints(s: &mut Scenario) -> Result<()> {
 fn threads() -> Vec<Case> {
     let helpers = Program::c("libc_helpers.c", &["-lanl", "-lrt"]);
     let moments = Program::c("odd_moments.c", &["-lm"]);
+    let sequences = c("own_rseq.c").env("GLIBC_TUNABLES", "glibc.pthread.rseq=0");
     let thousand = c("threads.c").args(&["1000", "1500"]);
     vec![
         Case::new("a_thousand_threads", thousand).streams(1000).steps(1).limit(300).full_only(),
         Case::new("threads_detached_small_cancelled_and_raw", c("odd_threads.c")).streams(5),
         Case::new("cancelled_in_every_call_that_waits", c("cancelled.c")).sampled_as(RunAs::User),
+        Case::new("restartable_sequences_of_their_own", sequences).streams(2).sampled_as(RunAs::User),
         Case::new("threads_at_odd_moments", moments).streams(6).sampled_as(RunAs::User),
         Case::new("threads_that_libc_makes_for_itself", helpers).streams(2).sampled_as(RunAs::User),
         Case::flow("fifty_checkpoints_in_a_storm", c("storm.c"), fifty_checkpoints).streams(6).limit(600).full_only(),

@@ -29,6 +29,8 @@ const RSEQ_SIGNATURE: usize = 0x5305_3053;
 /// Bytes of a thread's rseq area as libc registers it.
 pub const RSEQ_LENGTH: usize = 32;
 const RSEQ_UNREGISTER: usize = 1;
+/// Areas that a thread's variables have room for, as far as they are searched.
+const RSEQ_SEARCHED: u64 = 1024;
 /// What personality(2) takes for a question.
 const ASK: usize = 0xffff_ffff;
 
@@ -153,24 +155,39 @@ fn is_thread_control_block(fs: u64) -> bool {
     capture::sink::copy_words(fs, &mut first) == 1 && first == [fs]
 }
 
-/// The thread's rseq area if it is registered where libc keeps it.
-fn registered_rseq(fs: u64) -> u64 {
-    let Some(offset) = life::libc_rseq_offset().filter(|_| is_thread_control_block(fs)) else { return 0 };
-    let area = fs.wrapping_add_signed(offset);
-    // SAFETY: registering what is registered says EBUSY and changes nothing; if it was not, it is undone at once.
+/// Whether this is the thread's rseq area; nothing if it has none at all, which an area of ours tells, since registering it
+/// then succeeds, and is undone at once.
+fn is_rseq(area: u64) -> Option<bool> {
+    // SAFETY: where another area is registered the call changes nothing; the kernel writes to one that it has taken until
+    // it is given back, and only ours is passed before it is known that there is another.
     unsafe {
         match sys::call(libc::SYS_rseq as i32, [area as usize, RSEQ_LENGTH, 0, RSEQ_SIGNATURE, 0, 0]) {
-            Err(libc::EBUSY) => area,
             Ok(_) => {
-                let _ = sys::call(
-                    libc::SYS_rseq as i32,
-                    [area as usize, RSEQ_LENGTH, RSEQ_UNREGISTER, RSEQ_SIGNATURE, 0, 0],
-                );
-                0
+                let arguments = [area as usize, RSEQ_LENGTH, RSEQ_UNREGISTER, RSEQ_SIGNATURE, 0, 0];
+                let _ = sys::call(libc::SYS_rseq as i32, arguments);
+                None
             }
-            Err(_) => 0,
+            Err(error) => Some(error == libc::EBUSY),
         }
     }
+}
+
+/// The thread's rseq area: where libc keeps it, or, if the program has made one itself, among the thread's variables.
+/// 0: it has none, or it is not found.
+fn registered_rseq(fs: u64) -> u64 {
+    #[repr(C, align(32))]
+    struct Area([u8; RSEQ_LENGTH]);
+    if !is_thread_control_block(fs) {
+        return 0;
+    }
+    let probe = Area([0; RSEQ_LENGTH]);
+    if is_rseq((&raw const probe) as u64) != Some(false) {
+        return 0;
+    }
+    let of_libc = life::libc_rseq_offset().map(|offset| fs.wrapping_add_signed(offset));
+    let nearest = fs & !(RSEQ_LENGTH as u64 - 1);
+    let of_program = (1..=RSEQ_SEARCHED).map(|n| nearest.wrapping_sub(n * RSEQ_LENGTH as u64));
+    of_libc.into_iter().chain(of_program).find(|area| is_rseq(*area) == Some(true)).unwrap_or(0)
 }
 
 /// Notes everything about the calling thread that its signal frame does not hold.
