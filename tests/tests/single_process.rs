@@ -153,7 +153,7 @@ fn threads() -> Vec<Case> {
         Case::new("threads_detached_small_cancelled_and_raw", c("odd_threads.c")).streams(5),
         Case::new("cancelled_in_every_call_that_waits", c("cancelled.c")).sampled_as(RunAs::User),
         Case::new("restartable_sequences_of_their_own", sequences).streams(2).sampled_as(RunAs::User),
-        Case::new("threads_at_odd_moments", moments).streams(6).sampled_as(RunAs::User),
+        Case::new("threads_at_odd_moments", moments).streams(6).full_only(),
         Case::new("threads_that_libc_makes_for_itself", helpers).streams(2).sampled_as(RunAs::User),
         Case::flow("fifty_checkpoints_in_a_storm", c("storm.c"), fifty_checkpoints).streams(6).limit(600).full_only(),
         Case::new("storm_of_threads_memory_and_signals", c("storm.c")).streams(6).sampled_as(RunAs::User),
