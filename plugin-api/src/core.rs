@@ -103,7 +103,12 @@ pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
         core.fail(&format!("a hook {reason}"));
         return 1;
     }
-    let mut hooks: Vec<&Hook> = inventory::iter::<Hook>.into_iter().filter(|h| h.event == event).collect();
+    let of_event = || inventory::iter::<Hook>.into_iter().filter(|h| h.event == event);
+    // A vector would be the first thing that many a short-lived process allocates.
+    if of_event().next().is_none() {
+        return 0;
+    }
+    let mut hooks: Vec<&Hook> = of_event().collect();
     hooks.sort_by_key(|h| h.priority);
     if event.is_reverse() {
         hooks.reverse();
@@ -123,14 +128,18 @@ pub extern "C" fn dispatch(event: u32, data: *mut c_void) -> i32 {
 /// # Safety
 /// `into` must have room for `room` numbers.
 pub unsafe extern "C" fn events(into: *mut u32, room: usize) -> usize {
-    let mut numbers: Vec<u32> = inventory::iter::<Hook>.into_iter().map(|hook| hook.event as u32).collect();
-    numbers.sort_unstable();
-    numbers.dedup();
-    for (index, number) in numbers.iter().take(room).enumerate() {
-        // SAFETY: `index` is below `room`.
-        unsafe { into.add(index).write(*number) };
+    let numbers = inventory::iter::<Hook>.into_iter().map(|hook| hook.event as u32);
+    let mut count = 0;
+    let mut above = None;
+    // The least of those that are above the last one, without allocating: each program that starts is asked.
+    while let Some(next) = numbers.clone().filter(|number| above.is_none_or(|last| *number > last)).min() {
+        if count < room {
+            // SAFETY: `count` is below `room`.
+            unsafe { into.add(count).write(next) };
+        }
+        (count, above) = (count + 1, Some(next));
     }
-    numbers.len()
+    count
 }
 
 extern "C" fn collect_mapping(context: *mut c_void, view: *const MappingView) {

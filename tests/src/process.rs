@@ -6,9 +6,9 @@
 
 use anyhow::{Context, Result, bail};
 use nix::fcntl::{FcntlArg, FdFlag, fcntl};
-use nix::sys::signal::{Signal, kill};
+use nix::sys::signal::{Signal, kill, killpg};
 use nix::sys::wait::{WaitPidFlag, waitpid};
-use nix::unistd::Pid;
+use nix::unistd::{Pid, getpgid, getpgrp};
 use std::collections::{BTreeSet, HashMap};
 use std::fs;
 use std::os::fd::BorrowedFd;
@@ -107,6 +107,9 @@ pub fn freeze(spare: &Pids) {
 /// will wait for.
 pub fn kill_all(spare: &Pids, waited: &Pids) -> Result<()> {
     let deadline = Instant::now() + Duration::from_secs(10);
+    let mut spared = groups(spare);
+    // 0 stands for our own, too.
+    spared.extend([0, getpgrp().as_raw()]);
     loop {
         let alive: Vec<i32> = descendants(false).difference(spare).copied().collect();
         reap(waited);
@@ -116,11 +119,20 @@ pub fn kill_all(spare: &Pids, waited: &Pids) -> Result<()> {
         if Instant::now() > deadline {
             bail!("processes survive SIGKILL: {alive:?}");
         }
+        // A group gets the signal as a whole, so nobody gets away by having children faster than this can look at them.
+        for group in groups(&alive).difference(&spared) {
+            let _ = killpg(Pid::from_raw(*group), Signal::SIGKILL);
+        }
         for pid in alive {
             let _ = kill(Pid::from_raw(pid), Signal::SIGKILL);
         }
         std::thread::sleep(Duration::from_millis(2));
     }
+}
+
+/// The process groups of these processes.
+fn groups<'a>(pids: impl IntoIterator<Item = &'a i32>) -> Pids {
+    pids.into_iter().filter_map(|pid| getpgid(Some(Pid::from_raw(*pid))).ok()).map(Pid::as_raw).collect()
 }
 
 /// Collect zombies that were adopted, not started, by this process.
