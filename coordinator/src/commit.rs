@@ -197,14 +197,6 @@ fn forget_names(older: &Path) {
     }
 }
 
-/// Removes directories of generations that no longer count.
-pub fn remove(obsolete: &[PathBuf]) {
-    for directory in obsolete {
-        // What cannot be removed now is found again by the next commit.
-        let _ = std::fs::remove_dir_all(directory);
-    }
-}
-
 /// The generation directory that an image is in, if it is where it should be.
 fn placed_in(written: &Written, computation: ComputationId, generation: u64) -> Option<PathBuf> {
     let (path, public) = (Path::new(&written.path), Path::new(&written.public_path));

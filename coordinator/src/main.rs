@@ -6,6 +6,7 @@
 //!     connection   one client: handshake, frames, buffers
 //!     computation  who is there and what is under way   (pure state)
 //!       commit       a generation on disk
+//!       removal      older ones, in the background
 //!         script       the restart script
 //! ```
 
@@ -17,6 +18,7 @@ mod console;
 mod daemon;
 mod journal;
 mod metrics;
+mod removal;
 mod script;
 mod server;
 mod standstill;

@@ -1,15 +1,16 @@
 //! The event loop: sockets, console, signals and the clock in, effects out.
 //!
-//! One thread. Nothing here waits but [`Poll::poll`]; only a commit (in [`crate::commit`]) waits for the disk.
+//! One thread, and one that removes what is old. Nothing here waits but [`Poll::poll`]; only a commit (in [`crate::commit`])
+//! waits for the disk.
 
-use crate::commit;
 use crate::computation::{Asker, ClientId, Computation, Effect};
 use crate::connection::{Connection, End};
 use crate::console::{self, Console, Line};
 use crate::journal::Journal;
 use crate::metrics::MetricsFile;
+use crate::removal::Remover;
 use crate::standstill;
-use crate::stream::{Peer, Stream};
+use crate::stream::Stream;
 use crate::values;
 use dmtcp_launcher::{local, say};
 use dmtcp_protocol::auth::Key;
@@ -19,6 +20,7 @@ use mio::unix::SourceFd;
 use mio::{Events, Interest, Poll, Token};
 use nix::sys::signal::{SigSet, Signal, kill};
 use nix::sys::signalfd::{SfdFlags, SignalFd};
+use nix::sys::socket::{Backlog, listen};
 use nix::unistd::Pid;
 use serde_json::{Value, json};
 use std::collections::{BTreeMap, BTreeSet};
@@ -87,6 +89,7 @@ pub struct Server {
     left: Option<Instant>,
     exit: Option<i32>,
     metrics: Option<MetricsFile>,
+    remover: Remover,
     /// When the metrics have to be written that were too soon.
     metrics_due: Option<Instant>,
 }
@@ -103,12 +106,14 @@ impl Server {
     ) -> io::Result<Self> {
         let poll = Poll::new()?;
         listener.set_nonblocking(true)?;
+        listen(&listener, Backlog::MAXALLOWABLE)?;
         let mut listener = TcpListener::from_std(listener);
         poll.registry().register(&mut listener, LISTENER, Interest::READABLE)?;
         let unix = match &local {
             Some(local) => {
                 let socket = local.socket().try_clone()?;
                 socket.set_nonblocking(true)?;
+                listen(&socket, Backlog::MAXALLOWABLE)?;
                 let mut socket = UnixListener::from_std(socket);
                 poll.registry().register(&mut socket, LOCAL, Interest::READABLE)?;
                 Some(socket)
@@ -149,6 +154,7 @@ impl Server {
             left: None,
             exit: None,
             metrics,
+            remover: Remover::default(),
             metrics_due: None,
         })
     }
@@ -274,12 +280,7 @@ impl Server {
                     continue;
                 }
                 Err(error) => {
-                    let reason = error.to_string();
-                    self.journal.warn(
-                        "accept_failed",
-                        json!({"reason": reason}),
-                        format_args!("cannot accept a connection: {error}"),
-                    );
+                    self.tell_of_connection("accept", &error);
                     self.accept_again = Some(now + RETRY);
                     return;
                 }
@@ -290,19 +291,28 @@ impl Server {
             let prepared =
                 stream.prepare().and_then(|()| self.poll.registry().register(&mut stream, Token(client.0), interest));
             if let Err(error) = prepared {
-                let reason = error.to_string();
-                self.journal.warn(
-                    "accept_failed",
-                    json!({"reason": reason}),
-                    format_args!("cannot serve a connection: {error}"),
-                );
+                self.tell_of_connection("serve", &error);
                 continue;
             }
             self.connections.insert(client, Connection::new(stream, now));
             self.strangers.insert(client);
-            if let Some((oldest, _)) = self.oldest_stranger().filter(|_| self.strangers.len() > MOST_STRANGERS) {
-                self.end(oldest, &End::Crowded, now);
+            if self.strangers.len() > MOST_STRANGERS {
+                self.make_room(now);
             }
+        }
+    }
+
+    fn tell_of_connection(&self, what: &str, error: &io::Error) {
+        let fields = json!({"reason": error.to_string()});
+        self.journal.warn("accept_failed", fields, format_args!("cannot {what} a connection: {error}"));
+    }
+
+    /// Has the oldest stranger leave. Many of them may have left long ago, or have said who they are, while this process had
+    /// no time to listen: they are heard first.
+    fn make_room(&mut self, now: Instant) {
+        self.strangers.clone().into_iter().for_each(|client| self.receive(client, now));
+        if let Some((oldest, _)) = self.oldest_stranger().filter(|_| self.strangers.len() > MOST_STRANGERS) {
+            self.end(oldest, &End::Crowded, now);
         }
     }
 
@@ -399,9 +409,8 @@ impl Server {
                         }
                     }
                     Effect::LookForStopped(clients) => {
-                        let standing: Vec<ClientId> =
-                            self.standing_still(&clients).into_iter().map(|(client, _)| client).collect();
-                        self.computation.stand_still(&standing, now);
+                        let standing = self.standing_still(&clients);
+                        self.computation.stand_still(standing.into_iter().map(|(client, _)| client), now);
                     }
                     Effect::Values(path, content) => {
                         if let Err(error) = values::write(&path, &content) {
@@ -410,7 +419,7 @@ impl Server {
                             self.journal.warn("values_failed", fields, message);
                         }
                     }
-                    Effect::Remove(directories) => commit::remove(&directories),
+                    Effect::Remove(directories) => self.remover.remove(directories),
                     Effect::Exit(code) => self.exit = Some(code),
                 }
             }
@@ -419,19 +428,7 @@ impl Server {
 
     /// Those of these clients that stand still, and their pids.
     fn standing_still(&self, clients: &[ClientId]) -> Vec<(ClientId, Pid)> {
-        let stopped = standstill::stopped();
-        if stopped.is_empty() {
-            return Vec::new();
-        }
-        let sockets = standstill::Sockets::look();
-        let pid_of = |client: &ClientId| match self.connections.get(client)?.stream.peer() {
-            Some(Peer::Addresses(ours, theirs)) => {
-                sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode)).copied()
-            }
-            Some(Peer::Process(number)) => stopped.values().find(|pid| pid.as_raw() == number).copied(),
-            None => None,
-        };
-        clients.iter().filter_map(|client| Some((*client, pid_of(client)?))).collect()
+        standstill::among(clients.iter().filter_map(|client| Some((*client, &self.connections.get(client)?.stream))))
     }
 
     /// Continues these clients, and tells them.

@@ -6,6 +6,8 @@
 //! not that of the process). What cannot be looked at is left alone: then the generation
 //! fails in its time and names the process.
 
+use crate::computation::ClientId;
+use crate::stream::{Peer, Stream};
 use nix::unistd::Pid;
 use std::collections::{BTreeMap, HashMap};
 use std::fs;
@@ -14,8 +16,22 @@ use std::net::{IpAddr, SocketAddr};
 /// Name of a checkpoint thread.
 const CHECKPOINT_THREAD: &str = "dmtcp";
 
+/// Those of these clients that stand still, and their pids.
+pub fn among<'a>(clients: impl Iterator<Item = (ClientId, &'a Stream)>) -> Vec<(ClientId, Pid)> {
+    let stopped = stopped();
+    if stopped.is_empty() {
+        return Vec::new();
+    }
+    let sockets = Sockets::look();
+    let pid_of = |stream: &Stream| match stream.peer()? {
+        Peer::Addresses(ours, theirs) => sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode)).copied(),
+        Peer::Process(number) => stopped.values().find(|pid| pid.as_raw() == number).copied(),
+    };
+    clients.filter_map(|(client, stream)| Some((client, pid_of(stream)?))).collect()
+}
+
 /// Inode of the socket that a checkpoint thread of a stopped process holds, and the process.
-pub fn stopped() -> BTreeMap<u64, Pid> {
+fn stopped() -> BTreeMap<u64, Pid> {
     let mut found = BTreeMap::new();
     for pid in numbers("/proc").filter(|pid| is_stopped(*pid)) {
         for tid in numbers(&format!("/proc/{pid}/task")) {
@@ -35,20 +51,20 @@ pub fn stopped() -> BTreeMap<u64, Pid> {
 }
 
 /// The TCP sockets of this host.
-pub struct Sockets {
+struct Sockets {
     /// Inodes, by local and remote address as the kernel spells them.
     inodes: HashMap<(String, String), u64>,
 }
 
 impl Sockets {
     /// Looks once for all connections: the table is as long as there are processes, and more.
-    pub fn look() -> Self {
+    fn look() -> Self {
         let tables = ["/proc/net/tcp", "/proc/net/tcp6"].map(|table| fs::read_to_string(table).unwrap_or_default());
         Self { inodes: tables.iter().flat_map(|text| text.lines()).filter_map(socket).collect() }
     }
 
     /// Inode of the socket at the other end of a connection, if it is of this host.
-    pub fn other_end(&self, ours: SocketAddr, theirs: SocketAddr) -> Option<u64> {
+    fn other_end(&self, ours: SocketAddr, theirs: SocketAddr) -> Option<u64> {
         self.inodes.get(&(spell(theirs), spell(ours))).copied()
     }
 }

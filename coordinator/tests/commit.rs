@@ -7,7 +7,7 @@ use dmtcp_protocol::message::{Barrier, Command};
 use std::fs;
 use std::os::unix::fs::PermissionsExt;
 use std::path::Path;
-use support::{CHECKPOINT, Coordinator, Worker, assert_done, join, reason, run_generation};
+use support::{CHECKPOINT, Coordinator, Worker, assert_done, join, reason, run_generation, wait_for};
 
 fn read(path: impl AsRef<Path>) -> String {
     fs::read_to_string(path.as_ref()).unwrap_or_else(|error| panic!("{}: {error}", path.as_ref().display()))
@@ -52,7 +52,7 @@ fn names_move_on_and_the_older_generation_goes() {
     }
     coordinator.status();
     assert_eq!(read(workers[0].public_path()), "second");
-    assert!(!workers[0].generation_directory(1).exists());
+    wait_for("the removal of the older generation", || (!workers[0].generation_directory(1).exists()).then_some(()));
     assert_eq!(manifest_of(&workers[0], 2).generation, 2);
     let leftovers: Vec<_> = fs::read_dir(coordinator.images())
         .unwrap()

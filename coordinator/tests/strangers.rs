@@ -6,6 +6,8 @@ use dmtcp_launcher::client::ClientError;
 use dmtcp_protocol::auth::{Key, Nonce, Side};
 use dmtcp_protocol::frame::{self, HEADER};
 use dmtcp_protocol::message::{Answer, Barrier, Challenge, FromClient, FromCoordinator, Hello};
+use nix::sys::signal::{Signal, kill};
+use nix::unistd::Pid;
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use support::{CHECKPOINT, Coordinator, LIMIT, assert_done, join, run_generation};
@@ -99,6 +101,23 @@ fn many_silent_strangers_do_not_keep_others_out() {
     coordinator.status();
     drop(crowd);
     coordinator.worker(1);
+}
+
+#[test]
+fn a_crowd_that_has_left_again_takes_nobodys_place() {
+    let coordinator = Coordinator::start(&[]);
+    let pid = Pid::from_raw(coordinator.pid() as i32);
+    // A machine that is too busy for the coordinator to have its turn.
+    kill(pid, Signal::SIGSTOP).unwrap();
+    let mut patient = stranger(&coordinator);
+    patient.write_all(&frame::encode(&Hello { nonce: Nonce::default() })).unwrap();
+    for _ in 0..300 {
+        drop(stranger(&coordinator));
+    }
+    kill(pid, Signal::SIGCONT).unwrap();
+    let mut header = [0u8; HEADER];
+    patient.read_exact(&mut header).unwrap();
+    assert!(frame::payload_length(&header).is_ok());
 }
 
 #[test]

@@ -315,13 +315,13 @@ impl Computation {
     }
 
     /// These processes stand still behind their images, which are brought to the disk without them.
-    pub(crate) fn stand_still(&mut self, clients: &[ClientId], now: Instant) {
+    pub(crate) fn stand_still(&mut self, clients: impl Iterator<Item = ClientId>, now: Instant) {
         let Activity::Generation(generation) = &mut self.activity else { return };
         if !generation.lets_run_on() {
             return;
         }
         for client in clients {
-            let Some(member) = generation.members.get_mut(client) else { continue };
+            let Some(member) = generation.members.get_mut(&client) else { continue };
             if let Part::Written(written) = &member.part
                 && !written.background
             {
