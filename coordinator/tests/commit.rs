@@ -154,7 +154,8 @@ fn a_number_that_somebody_else_uses_is_skipped() {
     assert_eq!(assert_done(asking.outcome()), Some(2));
     [a] = workers;
     coordinator.status();
-    assert!(!theirs.exists() && a.generation_directory(2).exists(), "what never became a generation is removed");
+    wait_for("the removal of what never became a generation", || (!theirs.exists()).then_some(()));
+    assert!(a.generation_directory(2).exists());
 }
 
 #[test]

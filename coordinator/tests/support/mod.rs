@@ -311,8 +311,11 @@ impl Worker {
         }
     }
 
-    /// Comes to a barrier of a plugin's.
+    /// Comes to a barrier of a plugin's: in a hook, and none runs while processes are counted.
     pub fn meet(&mut self, ticket: u32, generation: u64, name: &str, scope: Scope) {
+        if self.counting {
+            self.await_the_count();
+        }
         self.send(FromClient::Meet { ticket, generation, name: name.into(), scope });
     }
 
