@@ -101,7 +101,7 @@ extern "C" fn set_asynchronous(_frame: *mut c_void) {
         for notified in list.iter() {
             let set = |flags: usize| sys::fcntl(notified.number, libc::F_SETFL, flags);
             let Ok(flags) = sys::fcntl(notified.number, libc::F_GETFL, 0) else { continue };
-            let flags = flags as usize & !(libc::O_ASYNC as usize);
+            let flags = flags & !(libc::O_ASYNC as usize);
             // Another process may have been quicker; the owner's number counts.
             let is_own = notified.owner.id == sys::pid() || notified.owner.kind == F_OWNER_TID;
             let _ = if is_own { set(flags) } else { Ok(0) };
