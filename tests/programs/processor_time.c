@@ -130,6 +130,19 @@ static void *sleeper(void *arg) {
   return arg;
 }
 
+/* So does a timer that is set to such a point. */
+static void timer_until(void) {
+  timer_t timer;
+  struct sigevent none = {.sigev_notify = SIGEV_NONE};
+  long long until = on(CLOCK_PROCESS_CPUTIME_ID) + SHARE_MS * MS;
+  struct itimerspec t = {.it_value = {until / 1000000000, until % 1000000000}};
+  CHECK(timer_create(CLOCK_PROCESS_CPUTIME_ID, &none, &timer) == 0);
+  CHECK(timer_settime(timer, TIMER_ABSTIME, &t, NULL) == 0 && timer_gettime(timer, &t) == 0);
+  if (t.it_value.tv_sec != 0 || t.it_value.tv_nsec > SHARE_MS * MS)
+    FAIL("the timer has %ld.%09ld s left", t.it_value.tv_sec, t.it_value.tv_nsec);
+  CHECK(timer_delete(timer) == 0);
+}
+
 static void *work(void *arg) {
   long id = (long)arg;
   long long last[READINGS] = {0}, now[READINGS];
@@ -152,6 +165,7 @@ static void *work(void *arg) {
     whole_of_parts();
     if (id == 0) {
       births();
+      timer_until();
       pthread_t thread;
       OK(pthread_create(&thread, NULL, sleeper, NULL));
       burn(2 * SHARE_MS);

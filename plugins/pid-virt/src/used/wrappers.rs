@@ -2,9 +2,9 @@
 
 use super::{ELAPSED, base, offset};
 use crate::translate::within_one_life;
-use dmtcp_plugin_api::sys;
 use dmtcp_plugin_api::usage::Usage;
-use libc::{c_int, clock_t, rusage, timespec, tms};
+use dmtcp_plugin_api::{proc_files, sys};
+use libc::{c_int, c_void, clock_t, itimerspec, rusage, timespec, tms};
 use std::sync::atomic::Ordering;
 
 /// Microseconds of a clock tick.
@@ -31,12 +31,21 @@ pub fn advance(clock: c_int, said: *mut timespec) {
     }
 }
 
-/// What the kernel's clock, by its real number, says when the program's says this.
+/// What the kernel's clock, by its real number, says when the program's says this; never 0, which stops a timer.
 pub fn until(clock: c_int, point: &timespec) -> timespec {
     match offset(clock) {
-        more if more != 0 && (0..SECOND).contains(&point.tv_nsec) => time(nanoseconds(point) - more),
+        more if more != 0 && (0..SECOND).contains(&point.tv_nsec) => time((nanoseconds(point) - more).max(1)),
         _ => *point,
     }
+}
+
+/// The real clock of a timer, by which libc's functions know it. Those that call a function are known by another number.
+fn clock_of(timer: *mut c_void) -> Option<c_int> {
+    let id = i32::try_from(timer as isize).ok().filter(|id| *id >= 0)?;
+    let text = proc_files::read_file("/proc/thread-self/../../timers").ok()?;
+    let (text, first) = (String::from_utf8_lossy(&text), format!("ID: {id}"));
+    let mut lines = text.lines().skip_while(|line| *line != first);
+    lines.find_map(|line| line.strip_prefix("ClockID: "))?.trim().parse().ok()
 }
 
 /// User and system time in clock ticks.
@@ -70,6 +79,23 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
                 [times.tms_cutime, times.tms_cstime] = ticks(libc::RUSAGE_CHILDREN);
             }
             elapsed + ELAPSED.load(Ordering::Acquire)
+        })
+    }
+    /// Until a point of what the kernel counts.
+    fn timer_settime(timer: *mut c_void, flags: c_int, new: *const itimerspec, old: *mut itimerspec) -> c_int {
+        if flags & libc::TIMER_ABSTIME == 0 || base(libc::RUSAGE_SELF).is_none() {
+            return next(timer, flags, new, old);
+        }
+        within_one_life(|| {
+            // SAFETY: the program passes null or a valid time.
+            let given = unsafe { new.as_ref() }.filter(|new| nanoseconds(&new.it_value) != 0);
+            match (given, clock_of(timer)) {
+                (Some(new), Some(clock)) => {
+                    let converted = itimerspec { it_value: until(clock, &new.it_value), ..*new };
+                    next(timer, flags, &raw const converted, old)
+                }
+                _ => next(timer, flags, new, old),
+            }
         })
     }
     /// With what was used before.
