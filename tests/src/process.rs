@@ -106,7 +106,7 @@ pub fn freeze(spare: &Pids) {
 /// SIGKILL every descendant but `spare`, and reap what became our child. `waited` are children that a `Child` object
 /// will wait for.
 pub fn kill_all(spare: &Pids, waited: &Pids) -> Result<()> {
-    let deadline = Instant::now() + Duration::from_secs(10);
+    let deadline = Instant::now() + crate::wait::limit(10);
     let mut spared = groups(spare);
     // 0 stands for our own, too.
     spared.extend([0, getpgrp().as_raw()]);
