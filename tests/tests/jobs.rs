@@ -1,7 +1,7 @@
 //! Job control and builds: a shell that is used at a terminal, and make with several jobs in the middle of a project.
 
 use dmtcp_tests::terminal::StartedBy;
-use dmtcp_tests::{Case, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
+use dmtcp_tests::{Case, Context, Program, Restart, Result, RunAs, Scenario, ensure, runner, wait};
 use std::collections::BTreeSet;
 use std::fmt::Write as _;
 use std::fs;
@@ -14,13 +14,32 @@ const SUSPEND: &str = "\x1a";
 /// The prompt of the shell at which the harness types.
 const OUTER: &str = "OUTER> ";
 
+/// A shell that is typed at.
+#[derive(Clone, Copy)]
+struct Interactive {
+    words: &'static [&'static str],
+    /// What it says of a job that has stopped.
+    stopped: &'static str,
+}
+
+const BASH: Interactive = Interactive { words: &["/bin/bash", "--norc", "--noprofile", "-i"], stopped: "Stopped" };
+const DASH: Interactive = Interactive { words: &["/bin/dash", "-i"], stopped: "Stopped" };
+const ZSH: Interactive = Interactive { words: &["/usr/bin/zsh", "-f", "-i", "+Z"], stopped: "suspended" };
+
 /// The job is in the foreground, in the background and stopped, and the shell at its prompt, at a checkpoint each; after
 /// each restart on a new terminal everything that is typed goes to whom it belongs. The shell is launched in one way, and
 /// restarted in these.
-fn a_shell_at_a_terminal(s: &mut Scenario, launched: StartedBy, restarted: [StartedBy; 3]) -> Result<()> {
+fn a_shell_at_a_terminal(
+    s: &mut Scenario,
+    shell: Interactive,
+    launched: StartedBy,
+    restarted: [StartedBy; 3],
+) -> Result<()> {
     s.on_terminal(launched);
-    let job = s.prepared()?.join(" ");
-    launch_shell(s)?;
+    // A short name: shells tell of long ones only in part.
+    let program = PathBuf::from(s.prepared()?.remove(0));
+    let job = format!("../bin/{}", program.file_name().context("no name")?.display());
+    launch_shell(s, shell)?;
     s.terminal()?.keys(&format!("{job}\n"))?;
     s.see_steps(3)?;
     again(s, restarted[0])?;
@@ -29,7 +48,7 @@ fn a_shell_at_a_terminal(s: &mut Scenario, launched: StartedBy, restarted: [Star
     s.terminal()?.keys(INTERRUPT)?;
     s.terminal()?.shows("interrupted 1")?;
     s.terminal()?.keys(SUSPEND)?;
-    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.shows(shell.stopped)?;
     s.terminal()?.shows("READY> ")?;
     s.terminal()?.keys("bg\n")?;
     s.see_steps(3)?;
@@ -42,13 +61,13 @@ fn a_shell_at_a_terminal(s: &mut Scenario, launched: StartedBy, restarted: [Star
     s.terminal()?.keys("second\n")?;
     s.terminal()?.shows("heard <second> 1")?;
     s.terminal()?.keys(SUSPEND)?;
-    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.shows(shell.stopped)?;
     s.checkpoint()?;
     s.kill()?;
     s.on_terminal(restarted[2]);
     s.restart(&Restart::images())?;
     s.terminal()?.keys("jobs\n")?;
-    s.terminal()?.shows("Stopped")?;
+    s.terminal()?.shows(shell.stopped)?;
     s.terminal()?.keys("fg\n")?;
     s.terminal()?.shows(&job)?;
     s.terminal()?.keys("third\n")?;
@@ -65,11 +84,11 @@ fn a_shell_at_a_terminal(s: &mut Scenario, launched: StartedBy, restarted: [Star
 }
 
 /// Launches an interactive shell with a prompt of its own, and waits for that.
-fn launch_shell(s: &mut Scenario) -> Result<()> {
+fn launch_shell(s: &mut Scenario, interactive: Interactive) -> Result<()> {
     let port = s.port()?;
     let mut shell = s.tool("dmtcp_launch");
     shell.args(["-j", "-p", &port, "--ckptdir"]).arg(s.image_directory());
-    shell.args(["/usr/bin/env", "PS1=READY> ", "HISTFILE=/dev/null", "/bin/bash", "--norc", "--noprofile", "-i"]);
+    shell.args(["/usr/bin/env", "PS1=READY> ", "HISTFILE=/dev/null"]).args(interactive.words);
     s.launch_command(shell)?;
     s.terminal()?.shows("READY> ")
 }
@@ -87,7 +106,7 @@ fn again(s: &mut Scenario, by: StartedBy) -> Result<()> {
 fn shells_in_shells(s: &mut Scenario) -> Result<()> {
     s.on_terminal(StartedBy::Terminal);
     let job = s.prepared()?.join(" ");
-    launch_shell(s)?;
+    launch_shell(s, BASH)?;
     s.terminal()?.keys(&format!("{job}\n"))?;
     s.see_steps(3)?;
     for _ in 0..2 {
@@ -244,12 +263,19 @@ fn main() -> ExitCode {
     use StartedBy::{Script, Shell, Terminal};
     let job = || Program::c("foreground.c", &[]);
     let shell = |name: &str, launched: StartedBy, restarted: [StartedBy; 3]| {
-        Case::flow(name, job(), move |s| a_shell_at_a_terminal(s, launched, restarted)).limit(180)
+        Case::flow(name, job(), move |s| a_shell_at_a_terminal(s, BASH, launched, restarted)).limit(180)
+    };
+    let other = |name: &str, shell: Interactive, package: &str| {
+        let program = job().needs(shell.words[0], package);
+        let flow = move |s: &mut Scenario| a_shell_at_a_terminal(s, shell, Terminal, [Terminal, Shell, Script]);
+        Case::flow(name, program, flow).limit(180).full_only()
     };
     runner::main(vec![
         shell("a_shell_at_a_terminal", Script, [Script, Script, Script]).sampled_translated_as(RunAs::User),
         shell("a_shell_that_leads_its_session", Terminal, [Terminal, Shell, Script]).sampled_as(RunAs::User),
         shell("a_shell_in_the_session_of_another", Shell, [Terminal, Script, Shell]).full_only(),
+        other("dash_at_a_terminal", DASH, "dash"),
+        other("zsh_at_a_terminal", ZSH, "zsh"),
         Case::flow("shells_in_shells", job(), shells_in_shells).sampled_as(RunAs::Root).limit(180),
         Case::flow("a_job_of_another_shell", job(), a_job_of_another_shell).sampled_as(RunAs::User).limit(180),
         Case::flow("make_with_three_jobs", job().needs("/usr/bin/make", "make"), make_with_three_jobs)
