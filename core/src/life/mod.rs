@@ -4,7 +4,7 @@
 //!   constructor --> checkpoint thread: own descriptor table, connect, Join --> idle
 //!   idle --Checkpoint--> [checkpoint] --> idle
 //!   restart: [restore] --> Join as restarted --> RESTART hooks --> release --> idle
-//!   fork: [birth] the child joins beside what it does, if it lives for some milliseconds; exec: [exec] the environment goes along
+//!   fork: [birth] the child joins beside what it does; exec: [exec] the environment goes along
 //! ```
 
 pub mod adoption;
@@ -48,9 +48,6 @@ const JOIN_LIMIT: u64 = 15_000_000_000;
 /// How long a program that is asked to stop waits for that before it executes another one, in nanoseconds.
 const STOP_LIMIT: u64 = 15_000_000_000;
 const LOOK_AGAIN: u64 = 500_000;
-/// How long a checkpoint thread lets its process go on before it joins, if nobody waits for that, in nanoseconds. Most of
-/// what scripts start has ended by then, or is another program, and costs no connection.
-const LINGER: u64 = 2_000_000;
 /// How old a process is, in nanoseconds, that cannot just have been forked in order to execute a program.
 const YOUTH: u64 = 100_000_000;
 /// All signals but those that libc uses to change ids and to cancel: a thread that blocks them hangs setuid(3).
@@ -66,8 +63,6 @@ const UNDERWAY: u32 = 0;
 const AWAITED: u32 = 3;
 const MEMBERSHIP: u32 = 1;
 const FAILED: u32 = 2;
-/// Futex word: whether somebody waits for the checkpoint thread to join.
-static WAITED_FOR: AtomicU32 = AtomicU32::new(0);
 /// Descriptor of the conversation that the launch handed over, until the checkpoint thread takes it.
 static HANDED_OVER: AtomicI32 = AtomicI32::new(NOTHING);
 const NOTHING: i32 = -1;
@@ -213,7 +208,6 @@ fn handed_over() -> Option<i32> {
 fn start_checkpoint_thread(waits: bool) -> Result<(), String> {
     let (stack, end) = dmtcp_plugin_api::arena::checkpoint_stack();
     JOINED.store(if waits { AWAITED } else { UNDERWAY }, Ordering::Release);
-    WAITED_FOR.store(0, Ordering::Release);
     let (stack_low, length) = (stack as u64, end - stack);
     spawn::spawn(spawn::Maker::Libc, checkpoint_thread, stack_low, length, CHECKPOINT_THREAD_MASK)
         .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
@@ -224,8 +218,6 @@ fn start_checkpoint_thread(waits: bool) -> Result<(), String> {
 
 /// Waits until the checkpoint thread has joined.
 fn await_membership() -> Result<(), String> {
-    WAITED_FOR.store(1, Ordering::Release);
-    sys::futex_wake(WAITED_FOR.as_ptr());
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     loop {
         match JOINED.load(Ordering::Acquire) {
@@ -272,9 +264,6 @@ extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
     };
     let (_, end) = dmtcp_plugin_api::arena::checkpoint_stack();
     let awaited = JOINED.load(Ordering::Acquire) == AWAITED;
-    if !awaited {
-        let _ = sys::futex_wait(WAITED_FOR.as_ptr(), 0, Some(LINGER));
-    }
     host::settle_after_fork();
     match worker::Worker::begin(stack as u64, end as u64 - stack as u64, awaited) {
         Ok(mut worker) => {
