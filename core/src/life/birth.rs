@@ -36,7 +36,7 @@ const LOOK_AGAIN: u64 = 500_000;
 const END_LIMIT: u64 = 50_000_000;
 
 /// What the names of our library, and of the dynamic loader that loads it, contain.
-const LIBRARY: &[u8] = b"/libdmtcp.so";
+pub const LIBRARY: &[u8] = b"/libdmtcp.so";
 const LOADER: &[u8] = b"/ld-linux-x86-64";
 
 thread_local! {

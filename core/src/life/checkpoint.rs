@@ -184,6 +184,7 @@ fn find_children(worker: &mut Worker, generation: u64) -> Result<Vec<birth::Outs
         let mut strays = worker.strays.clone();
         if !strays.is_empty() {
             strays.extend(orphans::on_their_way());
+            strays.retain(|pid| !orphans::is_of_another(*pid));
         }
         if birth::misses_somebody(host::description::neighbours(), &outside, &running, &strays) {
             log::note(&format!(

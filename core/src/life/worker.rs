@@ -2,7 +2,7 @@
 
 use super::checkpoint::{self, Outcome};
 use super::link::{self, Link, Silence};
-use super::{alone, birth, descriptors, errand, exit, restore};
+use super::{alone, birth, descriptors, errand, exit, orphans, restore};
 use crate::threads::slot::{self, Role, Slot, State};
 use crate::{config, host, ids, interface, log, threads};
 use dmtcp_image::codec::Method;
@@ -215,6 +215,7 @@ impl Worker {
         match link.receive(WELCOME_LIMIT) {
             Ok(FromCoordinator::Welcome { computation, peers, since, asks }) => {
                 self.computation = computation;
+                orphans::note_computation(computation);
                 self.peers = peers;
                 self.since = since;
                 self.deferred.clear();
