@@ -131,7 +131,7 @@ fn run(args: &Args) -> anyhow::Result<i32> {
         stale: Some(args.stale_timeout).filter(|seconds| *seconds > 0).map(Duration::from_secs),
         // Started for one program that may never have come to life.
         unused: args.listen_fd.map(|_| Duration::from_secs(600)),
-        forsaken: args.for_program.then_some(Duration::from_secs(2)),
+        forsaken: args.for_program.then_some(Duration::from_secs(10)),
         console: !args.daemon,
         metrics_file: args.metrics_file.as_deref().map(std::path::absolute).transpose()?,
     };
