@@ -246,7 +246,7 @@ fn a_coordinator_that_nobody_has_joined(s: &mut Scenario) -> Result<()> {
     let said = ended_with(&s.output(command)?, 127)?;
     ensure!(said.contains("libgone.so"), "it said: {said}");
     let port = std::fs::read_to_string(&file).context("no port file")?.trim().to_string();
-    wait::until(15, "the coordinator to end", || {
+    wait::until(30, "the coordinator to end", || {
         let mut command = s.tool("dmtcp_command");
         command.args(["-p", &port, "s"]);
         Ok((s.output(command)?.status.code() == Some(2)).then_some(()))
