@@ -83,18 +83,20 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     }
     /// Until a point of what the kernel counts.
     fn timer_settime(timer: *mut c_void, flags: c_int, new: *const itimerspec, old: *mut itimerspec) -> c_int {
-        if flags & libc::TIMER_ABSTIME == 0 || base(libc::RUSAGE_SELF).is_none() {
+        if flags & libc::TIMER_ABSTIME == 0 {
             return next(timer, flags, new, old);
         }
+        // Set again if a restart, perhaps the first one, fell between the conversion and the kernel.
         within_one_life(|| {
             // SAFETY: the program passes null or a valid time.
             let given = unsafe { new.as_ref() }.filter(|new| nanoseconds(&new.it_value) != 0);
-            match (given, clock_of(timer)) {
-                (Some(new), Some(clock)) => {
+            let given = given.filter(|_| base(libc::RUSAGE_SELF).is_some());
+            match given.and_then(|new| Some((new, clock_of(timer)?))) {
+                Some((new, clock)) => {
                     let converted = itimerspec { it_value: until(clock, &new.it_value), ..*new };
                     next(timer, flags, &raw const converted, old)
                 }
-                _ => next(timer, flags, new, old),
+                None => next(timer, flags, new, old),
             }
         })
     }
