@@ -39,9 +39,22 @@ pub fn until(clock: c_int, point: &timespec) -> timespec {
     }
 }
 
-/// The real clock of a timer, by which libc's functions know it. Those that call a function are known by another number.
+/// The kernel's number of a timer. Up to glibc 2.32 libc's functions know every timer by a structure that begins with its
+/// kind and that number, later ones by the number, but for those that call a function, which are not told.
+fn number_of(timer: *mut c_void) -> Option<i32> {
+    match timer as isize {
+        number if number < 0 => None,
+        number => i32::try_from(number).ok().or_else(|| {
+            let mut fields = [[0u8; 4]; 2];
+            let read = sys::copy_from(timer as u64, fields.as_flattened_mut());
+            (read == Ok(size_of_val(&fields))).then(|| i32::from_ne_bytes(fields[1]))
+        }),
+    }
+}
+
+/// The real clock of a timer.
 fn clock_of(timer: *mut c_void) -> Option<c_int> {
-    let id = i32::try_from(timer as isize).ok().filter(|id| *id >= 0)?;
+    let id = number_of(timer)?;
     let text = proc_files::read_file("/proc/thread-self/../../timers").ok()?;
     let (text, first) = (String::from_utf8_lossy(&text), format!("ID: {id}"));
     let mut lines = text.lines().skip_while(|line| *line != first);
