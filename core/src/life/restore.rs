@@ -202,13 +202,14 @@ fn try_rejoin(worker: &mut Worker) -> Result<(), String> {
     pause::at(5);
     worker.event(Event::Restart)?;
     threads::renew_ids();
+    let is_to_stand_still = worker.is_to_stand_still();
     threads::put_back_signals();
     host::description::finish();
     threads::credentials::conclude(worker.slot);
     pause::at(6);
     log::note("plugins have restored what is theirs");
     // Before the others go on, who may continue it.
-    worker.send_standing_still(&FromClient::Reached { generation, barrier: Barrier::Resumed });
+    worker.send_standing_still(&FromClient::Reached { generation, barrier: Barrier::Resumed }, is_to_stand_still);
     worker.pass(generation, Barrier::Resumed, BARRIER_LIMIT)?;
     pause::at(7);
     interface::news::restarted();

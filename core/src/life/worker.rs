@@ -315,8 +315,9 @@ impl Worker {
         }
     }
 
-    /// Whether the process was continued for our sake, and by nobody else while it only seemed to run.
-    fn is_to_stand_still(&mut self) -> bool {
+    /// Whether the process was continued for our sake, and by nobody else while it only seemed to run. To be asked before its
+    /// own pending signals are put back: a SIGCONT among those is older than what it stands still by.
+    pub fn is_to_stand_still(&mut self) -> bool {
         std::mem::take(&mut self.continued) && !threads::has_come(libc::SIGCONT)
     }
 
@@ -328,10 +329,10 @@ impl Worker {
         }
     }
 
-    /// Sends a message on which others go on. They find the process standing still, if it did; then this returns when
+    /// Sends a message on which others go on. If it is to stand still they find the process so, and this returns when
     /// somebody continues it.
-    pub fn send_standing_still(&mut self, message: &FromClient) {
-        if !self.is_to_stand_still() {
+    pub fn send_standing_still(&mut self, message: &FromClient, is_to_stand_still: bool) {
+        if !is_to_stand_still {
             return self.send(message);
         }
         let mut sent = false;

@@ -5,11 +5,12 @@
 //! there. Its own threads cannot tell that any more; a helper does.
 //!
 //! ```text
-//!   checkpoint thread --helper--> SIGSTOP to the process, looks until it stands still, tells
-//!                     <---------- gone; the checkpoint thread stops like all others
+//!   checkpoint thread --helper--> SIGSTOP to the process, looks until all of its threads stand still, tells
+//!   stops like all others
 //! ```
+//! All: there is no news of a process of which one thread is still on its way.
 
-use super::{first_alive, helper, status};
+use super::{first_alive, helper, status, stop as tasks};
 use dmtcp_plugin_api::sys;
 
 /// How long the process may take to stand still, in nanoseconds: somebody from outside may have continued it at once.
@@ -30,11 +31,13 @@ pub fn stand_still() {
 /// Stops the process, and tells as soon as it stands still; returns when somebody continues it.
 pub fn stand_still_and(mut tell: impl FnMut()) {
     let (process, thread) = (sys::pid(), first_alive());
+    let threads: Vec<i32> = tasks::tasks().into_iter().filter(|tid| tasks::is_alive(*tid)).collect();
     let mut told = false;
     let mut errand = || {
         stop(process, thread);
         let start = sys::clock(libc::CLOCK_MONOTONIC);
-        while !status::stands_still(thread) && sys::clock(libc::CLOCK_MONOTONIC) - start < LIMIT {
+        while !threads.iter().all(|tid| status::stands_still(*tid)) && sys::clock(libc::CLOCK_MONOTONIC) - start < LIMIT
+        {
             sys::nap(LOOK_AGAIN);
         }
         tell();
