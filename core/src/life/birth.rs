@@ -190,8 +190,12 @@ enum Standing {
 
 /// State letter of a process, as in proc(5); `None` if it is gone.
 pub fn state_letter(pid: i32) -> Option<u8> {
-    let state = proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?;
-    state.iter().rposition(|&b| b == b')').and_then(|at| state.get(at + 2).copied())
+    letter_in(&proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?)
+}
+
+/// The letter in the text of such a file.
+pub fn letter_in(stat: &[u8]) -> Option<u8> {
+    stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2).copied())
 }
 
 /// Whether a task is about to be gone.

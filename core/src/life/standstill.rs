@@ -6,7 +6,11 @@
 //! moment stands still until it is continued once more.
 
 use super::birth;
-use dmtcp_plugin_api::sys;
+use dmtcp_plugin_api::{proc_files, sys};
+
+/// How long a process may take to stand still, in nanoseconds: somebody else may continue it at once.
+const LIMIT: u64 = 1_000_000_000;
+const LOOK_AGAIN: u64 = 100_000;
 
 /// Those that were continued.
 #[derive(Debug, Default)]
@@ -15,6 +19,19 @@ pub struct Awakened(Vec<i32>);
 fn send(pid: i32, signal: i32) -> Result<usize, i32> {
     // SAFETY: no memory is passed.
     unsafe { sys::call(libc::SYS_kill as i32, [pid as usize, signal as usize, 0, 0, 0, 0]) }
+}
+
+/// Waits until all threads of a process stand still. One that went on would come to its image, which then knew nothing of it.
+fn await_standstill(pid: i32) {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let runs = |tid: i32| {
+        let stat = proc_files::read_file(&format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
+        !matches!(birth::letter_in(&stat), None | Some(b'T' | b'Z' | b'X'))
+    };
+    let tasks = || proc_files::numbers_in(&format!("/proc/{pid}/task")).unwrap_or_default();
+    while tasks().into_iter().any(runs) && sys::clock(libc::CLOCK_MONOTONIC) - start < LIMIT {
+        sys::nap(LOOK_AGAIN);
+    }
 }
 
 impl Awakened {
@@ -30,9 +47,9 @@ impl Awakened {
     pub fn let_stop_again(&mut self, may_stop: impl Fn(i32) -> bool) {
         self.0.retain(|&pid| {
             let stops = may_stop(pid);
-            if stops {
-                // It may have ended meanwhile, which is as good.
-                let _ = send(pid, libc::SIGSTOP);
+            // It may have ended meanwhile, which is as good.
+            if stops && send(pid, libc::SIGSTOP).is_ok() {
+                await_standstill(pid);
             }
             !stops
         });
