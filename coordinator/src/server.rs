@@ -440,6 +440,7 @@ impl Server {
             match connection.send(&FromCoordinator::Continued) {
                 Err(end) => self.end(*client, &end, now),
                 Ok(()) => {
+                    self.computation.continued(*client);
                     // It may have been continued or killed meanwhile, which is as good.
                     let _ = kill(*pid, Signal::SIGCONT);
                 }

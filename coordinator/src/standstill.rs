@@ -3,8 +3,8 @@
 //! The pid that a process gives of itself may be one of another pid namespace, so it is not asked. The kernel tells who
 //! connected by a unix socket, as this process would name it; for TCP it tells which socket is the other end of a
 //! connection (/proc/net/tcp), and which stopped process holds it (the descriptor table of its checkpoint thread, which is
-//! not that of the process). What cannot be looked at is left alone: then the generation
-//! fails in its time and names the process.
+//! not that of the process, and has no name of its own yet right after it has joined). What cannot be looked at is left
+//! alone: then the generation fails in its time and names the process.
 
 use crate::computation::ClientId;
 use crate::stream::{Peer, Stream};
@@ -13,32 +13,34 @@ use std::collections::{BTreeMap, HashMap};
 use std::fs;
 use std::net::{IpAddr, SocketAddr};
 
-/// Name of a checkpoint thread.
-const CHECKPOINT_THREAD: &str = "dmtcp";
-
 /// Those of these clients that stand still, and their pids.
 pub fn among<'a>(clients: impl Iterator<Item = (ClientId, &'a Stream)>) -> Vec<(ClientId, Pid)> {
-    let stopped = stopped();
-    if stopped.is_empty() {
-        return Vec::new();
+    let mut remote = Vec::new();
+    let mut standing = Vec::new();
+    for (client, peer) in clients.filter_map(|(client, stream)| Some((client, stream.peer()?))) {
+        match peer {
+            Peer::Process(number) if is_stopped(number) => standing.push((client, Pid::from_raw(number))),
+            Peer::Process(_) => {}
+            Peer::Addresses(ours, theirs) => remote.push((client, ours, theirs)),
+        }
     }
-    let sockets = Sockets::look();
-    let pid_of = |stream: &Stream| match stream.peer()? {
-        Peer::Addresses(ours, theirs) => sockets.other_end(ours, theirs).and_then(|inode| stopped.get(&inode)).copied(),
-        Peer::Process(number) => stopped.values().find(|pid| pid.as_raw() == number).copied(),
-    };
-    clients.filter_map(|(client, stream)| Some((client, pid_of(stream)?))).collect()
+    if remote.is_empty() {
+        return standing;
+    }
+    let holders = holders();
+    if !holders.is_empty() {
+        let sockets = Sockets::look();
+        let holder = |(client, ours, theirs)| Some((client, *holders.get(&sockets.other_end(ours, theirs)?)?));
+        standing.extend(remote.into_iter().filter_map(holder));
+    }
+    standing
 }
 
-/// Inode of the socket that a checkpoint thread of a stopped process holds, and the process.
-fn stopped() -> BTreeMap<u64, Pid> {
+/// Inodes of the sockets that threads of stopped processes hold, and the process.
+fn holders() -> BTreeMap<u64, Pid> {
     let mut found = BTreeMap::new();
     for pid in numbers("/proc").filter(|pid| is_stopped(*pid)) {
         for tid in numbers(&format!("/proc/{pid}/task")) {
-            let name = fs::read_to_string(format!("/proc/{pid}/task/{tid}/comm")).unwrap_or_default();
-            if name.trim_end() != CHECKPOINT_THREAD {
-                continue;
-            }
             for entry in fs::read_dir(format!("/proc/{pid}/task/{tid}/fd")).into_iter().flatten().flatten() {
                 let link = fs::read_link(entry.path()).unwrap_or_default();
                 if let Some(inode) = link.to_str().and_then(socket_inode) {

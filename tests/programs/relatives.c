@@ -178,6 +178,39 @@ static void stopped_at_birth(void) {
   has_none();
 }
 
+/* Children that are stopped right before they execute a program: a checkpoint for whose sake they are continued leaves them
+   stopped, before the program or in it. */
+static void stopped_before_programs(void) {
+  enum { COUNT = 4 };
+  int gate[2];
+  CHECK(pipe2(gate, O_CLOEXEC) == 0);
+  for (long n = 1; !stopping(); n++) {
+    pid_t children[COUNT];
+    for (int i = 0; i < COUNT; i++) {
+      CHECK((children[i] = fork()) >= 0);
+      if (children[i] != 0) {
+        CHECK(i % 2 == 1 || kill(children[i], SIGSTOP) == 0);
+        continue;
+      }
+      CHECK(dup2(gate[0], 0) == 0 && (i % 2 == 0 || raise(SIGSTOP) == 0));
+      execl("/bin/sh", "sh", "-c", "read -r status; exit $status", (char *)NULL);
+      _exit(2);
+    }
+    for (int round = 0; round < 5; round++) {
+      for (int i = 0; i < COUNT; i++)
+        for (int tries = 0; state_of(children[i]) != 'T'; rest(10)) CHECK(tries++ < 1000);
+      rest(10);
+    }
+    for (int i = 0; i < COUNT; i++) {
+      CHECK(waitpid(children[i], NULL, WNOHANG) == 0 && kill(children[i], SIGCONT) == 0);
+      CHECK(write(gate[1], "42\n", 3) == 3);
+      exits(children[i], 42);
+    }
+    step("main", n);
+  }
+  has_none();
+}
+
 /* A child that was continued, of which nobody has waited for the news. */
 static void continued(void) {
   pid_t child = fork();
@@ -315,8 +348,8 @@ int main(int count, char **kinds) {
   CHECK(count == 2);
   outer_session = getsid(0);
   const struct { const char *name; void (*run)(void); } all[] = {
-      {"subreaper", subreaper}, {"stopped", stopped}, {"stopped_at_birth", stopped_at_birth}, {"continued", continued},
-      {"waits", waits}, {"everybody", everybody}};
+      {"subreaper", subreaper}, {"stopped", stopped}, {"stopped_at_birth", stopped_at_birth},
+      {"stopped_before_programs", stopped_before_programs}, {"continued", continued}, {"waits", waits}, {"everybody", everybody}};
   for (size_t i = 0; i < sizeof all / sizeof *all; i++)
     if (strcmp(all[i].name, kinds[1]) == 0) {
       all[i].run();

@@ -399,6 +399,10 @@ fn main() -> ExitCode {
         Case::new("a_subreaper_and_its_orphans", relatives("subreaper")).streams(6),
         Case::new("a_child_that_is_stopped_and_continued", relatives("stopped")).streams(2).full_only(),
         Case::new("children_that_are_stopped_at_birth", relatives("stopped_at_birth")).sampled_as(RunAs::User),
+        Case::flow("children_that_are_continued_before_an_exec", relatives("stopped_before_programs"), |s| {
+            a_storm(s, 16)
+        })
+        .sampled_as(RunAs::User),
         Case::new("a_child_whose_continuation_is_news", relatives("continued"))
             .streams(2)
             .steps(41)

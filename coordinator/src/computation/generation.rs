@@ -243,6 +243,7 @@ impl Computation {
     }
 
     pub(super) fn suspended(&mut self, client: ClientId, number: u64, now: Instant) {
+        self.stops_by_itself(client);
         let Some((phase, member)) = self.member(client, number, now) else { return };
         if let Part::Asked = member.part {
             member.part = if phase == Phase::Suspending { Part::Suspended } else { Part::Missing };

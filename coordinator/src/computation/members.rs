@@ -1,12 +1,9 @@
 //! Who belongs to the computation: joining, waiting for the welcome, coming back after an exec or under a new coordinator.
 
-use super::{Activity, ClientId, Computation, Worker};
+use super::{Activity, ClientId, Computation, DEPARTED, Worker};
 use dmtcp_protocol::message::{ComputationId, FromCoordinator, Join, Outcome};
 use std::collections::BTreeMap;
-use std::time::{Duration, Instant};
-
-/// How long it is remembered who left.
-const DEPARTED: Duration = Duration::from_secs(5);
+use std::time::Instant;
 
 impl Computation {
     pub(super) fn join(&mut self, client: ClientId, join: Join, now: Instant) {
@@ -33,6 +30,7 @@ impl Computation {
                     return self.begin_generation(request, now);
                 }
                 self.ask_to_suspend(client, now);
+                self.have_stand_still_again(client, now);
             }
         }
     }
@@ -71,7 +69,7 @@ impl Computation {
             self.interval = join.interval;
             self.next_checkpoint = None;
         }
-        let worker = Worker { number: self.next_number, join };
+        let worker = Worker { number: self.next_number, join, continued: false };
         self.next_number += 1;
         self.journal.note("joined", worker.fields(), format_args!("{} joined", worker.describe()));
         self.workers.insert(client, worker);
@@ -83,7 +81,7 @@ impl Computation {
     }
 
     /// Whether who joins now is asked to stop at once.
-    fn asks_joiners(&self) -> bool {
+    pub(super) fn asks_joiners(&self) -> bool {
         match &self.activity {
             Activity::Generation(generation) => generation.asks_joiners(),
             Activity::Running => self.awaited.is_some() && self.queued.is_some(),
@@ -135,6 +133,7 @@ impl Computation {
     pub(super) fn welcome_held(&mut self, now: Instant) {
         for (client, join) in std::mem::take(&mut self.held) {
             self.welcome(client, join, now);
+            self.have_stand_still_again(client, now);
         }
     }
 }

@@ -39,6 +39,8 @@ use std::time::{Duration, Instant, SystemTime};
 
 /// How long an exit on the last process waits for another: a process that execs leaves and comes back.
 const LINGER: Duration = Duration::from_secs(1);
+/// How long it is remembered who left.
+const DEPARTED: Duration = Duration::from_secs(5);
 /// How many of those who left are remembered.
 const DEPARTED_MOST: usize = 2048;
 
@@ -85,6 +87,8 @@ pub enum Effect {
 struct Worker {
     number: u32,
     join: Join,
+    /// It stood still (SIGSTOP), was continued, and has not yet stopped its threads.
+    continued: bool,
 }
 
 impl Worker {
@@ -123,6 +127,8 @@ struct Departed {
     virtual_pid: i32,
     real_pid: i32,
     host: String,
+    /// It is to stand still again (SIGSTOP).
+    continued: bool,
 }
 
 /// A checkpoint that was asked for.
@@ -256,6 +262,7 @@ impl Computation {
             virtual_pid: worker.join.virtual_pid,
             real_pid: worker.join.real_pid,
             host: worker.join.host.clone(),
+            continued: worker.continued,
         });
         if self.departed.len() > DEPARTED_MOST {
             self.departed.pop_front();
@@ -357,6 +364,7 @@ impl Computation {
     /// What was under way is over: those who waited for that get their turn.
     fn run_on(&mut self, now: Instant) {
         self.activity = Activity::Running;
+        self.all_stop_by_themselves();
         self.welcome_held(now);
         self.schedule(now);
         if let Some(request) = self.queued.take() {

@@ -63,6 +63,8 @@ const UNDERWAY: u32 = 0;
 const AWAITED: u32 = 3;
 const MEMBERSHIP: u32 = 1;
 const FAILED: u32 = 2;
+/// Futex word: whether the checkpoint thread runs code of ours, and changes no mask of signals any more.
+static BEGUN: AtomicU32 = AtomicU32::new(0);
 /// Descriptor of the conversation that the launch handed over, until the checkpoint thread takes it.
 static HANDED_OVER: AtomicI32 = AtomicI32::new(NOTHING);
 const NOTHING: i32 = -1;
@@ -208,6 +210,7 @@ fn handed_over() -> Option<i32> {
 fn start_checkpoint_thread(waits: bool) -> Result<(), String> {
     let (stack, end) = dmtcp_plugin_api::arena::checkpoint_stack();
     JOINED.store(if waits { AWAITED } else { UNDERWAY }, Ordering::Release);
+    BEGUN.store(0, Ordering::Release);
     let (stack_low, length) = (stack as u64, end - stack);
     spawn::spawn(spawn::Maker::Libc, checkpoint_thread, stack_low, length, CHECKPOINT_THREAD_MASK)
         .map_err(|e| format!("the checkpoint thread cannot be started (errno {e})"))?;
@@ -235,7 +238,14 @@ fn await_membership() -> Result<(), String> {
 
 /// Before the calling process executes another program: one that was executed itself joins first, and who is asked to stop
 /// does. Else a chain of programs that execute each other at once would never be met by a checkpoint.
+///
+/// The checkpoint thread has begun by then, too: the kernel gives a new thread, and one that changes its mask, any signal
+/// that is pending for the process, and a SIGSTOP that a thread takes while another one executes a program can get lost.
 fn settle_program() {
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    while BEGUN.load(Ordering::Acquire) == 0 && sys::clock(libc::CLOCK_MONOTONIC) - start < JOIN_LIMIT {
+        let _ = sys::futex_wait(BEGUN.as_ptr(), 0, Some(JOIN_LIMIT));
+    }
     if PROGRAM.load(Ordering::Relaxed) == sys::pid() {
         let _ = await_membership();
     }
@@ -257,6 +267,8 @@ fn failure() -> String {
 }
 
 extern "C" fn checkpoint_thread(stack: *mut c_void) -> *mut c_void {
+    BEGUN.store(1, Ordering::Release);
+    sys::futex_wake(BEGUN.as_ptr());
     adoption::note_thread();
     let tell = |word| {
         JOINED.store(word, Ordering::Release);
