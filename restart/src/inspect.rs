@@ -8,6 +8,7 @@ use serde::Serialize;
 use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::path::PathBuf;
+use std::time::{Duration, UNIX_EPOCH};
 
 mod diff;
 
@@ -207,6 +208,16 @@ fn maps(image: &Image, out: &mut String) {
     }
 }
 
+/// A point of time, given in seconds since 1970; those that have no date (a damaged image's) as they are.
+fn moment(seconds: u64) -> String {
+    const FIRST_WITHOUT_DATE: u64 = 253_402_300_800;
+    if seconds < FIRST_WITHOUT_DATE {
+        humantime::format_rfc3339_seconds(UNIX_EPOCH + Duration::from_secs(seconds)).to_string()
+    } else {
+        format!("{seconds} s after 1970")
+    }
+}
+
 fn describe(image: Image, out: &mut String, checked: bool) {
     {
         let summary = summary(&image);
@@ -217,7 +228,7 @@ fn describe(image: Image, out: &mut String, checked: bool) {
         let _ = writeln!(out, "  user         {}:{} on {}, Linux {}", id.uid, id.gid, id.host, id.kernel);
         let _ = writeln!(out, "  computation  {}, generation {}", id.computation, id.generation);
         let _ = writeln!(out, "  processes    {}", id.processes);
-        let _ = writeln!(out, "  taken        {} s after 1970, by core {}", id.taken, id.core_version);
+        let _ = writeln!(out, "  taken        {}, by core {}", moment(id.taken), id.core_version);
         let names: Vec<_> = summary.threads.iter().map(|t| format!("{} {}", t.tid, t.name)).collect();
         let _ = writeln!(out, "  threads      {}: {}", names.len(), names.join(", "));
         let (mapped, stored) = (size(summary.mapped_bytes), size(summary.stored_bytes));
