@@ -60,9 +60,9 @@ int main(int argc, char **argv) {
   CHECK(mkdir(in_dir("first"), 0700) == 0 && chdir(in_dir("first")) == 0);
   strcpy(before, in_dir("first"));
   CHECK(rename(before, in_dir("second")) == 0 && getcwd(before, sizeof before) && strstr(before, "/second"));
-  /* Every number below the limit is in use but two: one for the log, one for what is looked at. Where ids are translated,
+  /* Every number below the limit is in use but two: one for the log, one for what is looked at. Where ids may be translated,
      what is looked at takes two more for a moment. */
-  int spare = getenv("DMTCP_PID_RESTORE") ? 4 : 2;
+  int spare = getenv("DMTCP_PID_RESTORE") || getenv("DMTCP_FORBID") ? 4 : 2;
   int fd, last = -1;
   CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
   limit.rlim_cur = limit.rlim_max = LIMIT;

@@ -5,9 +5,8 @@
 //! several threads that clones itself while another one of them is inside malloc may get a child that stands still there;
 //! fork(2) has no such danger.
 
-use super::{birth, exec, exit};
+use super::{birth, exec, exit, keeper};
 use crate::threads::slot::{self, Role};
-use crate::threads::stop;
 use dmtcp_plugin_api::sys;
 use libc::{c_int, c_long, c_void, pid_t};
 
@@ -44,21 +43,17 @@ extern "C" fn begin(start: *mut c_void) -> c_int {
     let status = function(argument);
     // Behind this libc ends the calling thread only: our thread would keep the process.
     birth::see_off();
-    let ours = own_thread();
-    let others = stop::tasks().into_iter().filter(|tid| *tid != sys::tid() && *tid != ours);
-    if others.into_iter().any(stop::is_alive) { status } else { exit(status) }
+    await_own_thread();
+    if keeper::is_last() { exit(status) } else { status }
 }
 
-/// The checkpoint thread of the calling process, which [`birth::in_child`] has just started; 0: it could not.
-fn own_thread() -> i32 {
+/// Waits until the checkpoint thread of the calling process is known as such, which [`birth::in_child`] has just started.
+fn await_own_thread() {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
-    while super::is_member() && sys::clock(libc::CLOCK_MONOTONIC) - start < START_LIMIT {
-        if let Some(slot) = slot::all().find(|s| s.role() == Role::Checkpoint && s.tid() != 0) {
-            return slot.tid();
-        }
+    let is_known = || slot::all().any(|s| s.role() == Role::Checkpoint && s.tid() != 0);
+    while super::is_member() && !is_known() && sys::clock(libc::CLOCK_MONOTONIC) - start < START_LIMIT {
         sys::nap(LOOK_AGAIN);
     }
-    0
 }
 
 dmtcp_plugin_api::wrappers! { pub static WRAPPERS;

@@ -80,8 +80,9 @@ extern "C" fn keep(_: *mut c_void) -> *mut c_void {
     unsafe { exit(0) }
 }
 
-/// Whether no thread of the program is left but the calling one.
-fn is_last() -> bool {
+/// Whether no thread of the program is left but the calling one. A restart that gives all of them other ids may come in the
+/// middle: then those that were listed are nobody's.
+pub fn is_last() -> bool {
     let is_ours = |tid| {
         tid == sys::tid()
             || hooks::is_thread(tid)
