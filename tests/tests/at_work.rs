@@ -219,7 +219,7 @@ fn makers() -> Vec<Case> {
         work(
             "gnuplot_draws_surfaces",
             &[("/usr/bin/gnuplot", "gnuplot-nox")],
-            &[r#"for n in 1 2 3 4; do
+            &[r#"for n in 1 2 3 4 5 6 7 8; do
                    gnuplot -e "set term svg; set output '$n.svg'; set isosamples 150, 150; set pm3d; splot sin(x * $n) * cos(y)" || exit 1
                  done"#],
             End::Killed,
@@ -228,7 +228,7 @@ fn makers() -> Vec<Case> {
 }
 
 fn calculators() -> Vec<Case> {
-    let prolog = r#"swipl -g 'numlist(1, 150000, L), foldl([X, A, B]>>(B is (A * 31 + X) mod 1000003), L, 0, R), print(R), nl, halt' > said"#;
+    let prolog = r#"swipl -g 'numlist(1, 600000, L), foldl([X, A, B]>>(B is (A * 31 + X) mod 1000003), L, 0, R), print(R), nl, halt' > said"#;
     let lisp = r#"(defun f (n) (if (< n 2) n (+ (f (- n 1)) (f (- n 2))))) (print (f 20))
         (let ((h (make-hash-table :test 'equal)))
           (dotimes (i 60000) (setf (gethash (format nil \"~a\" (mod (* i 7919) 10007)) h) i))
@@ -246,7 +246,7 @@ fn calculators() -> Vec<Case> {
     let lua = r#"luajit -e '
         local s, t = 1, {}
         local next = coroutine.wrap(function() while true do s = (s * 1103515245 + 12345) % 2147483648; coroutine.yield(s) end end)
-        for _ = 1, 5000000 do local x = next(); t[x % 1000] = (t[x % 1000] or 0) + x % 10 end
+        for _ = 1, 20000000 do local x = next(); t[x % 1000] = (t[x % 1000] or 0) + x % 10 end
         for i = 0, 999 do print(t[i]) end
         for line in io.popen("echo child"):lines() do print(line) end' > said"#;
     // Operations, not seconds: how many there are in a second is nobody's business.

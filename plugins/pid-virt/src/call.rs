@@ -2,7 +2,7 @@
 
 use crate::children::{child, wait_by_id, wait4};
 use crate::clocks::processor_time;
-use crate::listing::raw_listing;
+use crate::listing::{Layout, raw_listing};
 use crate::table;
 use crate::translate::{answer, made, own, shown, target, task, within_one_life};
 use crate::used::wrappers::{getrusage, times};
@@ -119,9 +119,10 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
             (Some(_), libc::SYS_ptrace) => {
                 return ptrace::wrapper(a as u32, b as i32, c as *mut libc::c_void, d as *mut libc::c_void);
             }
-            (Some(_), libc::SYS_getdents64) => {
+            (Some(_), libc::SYS_getdents | libc::SYS_getdents64) => {
                 let call = || next(number, a, b, c, d, e, f) as isize;
-                return raw_listing(a as i32, b as *mut libc::c_void, c, call) as c_long;
+                let layout = if number == libc::SYS_getdents { Layout::OLD } else { Layout::NEW };
+                return raw_listing(layout, a as i32, b as *mut libc::c_void, c, call) as c_long;
             }
             (Some(_), libc::SYS_capget) => return c_long::from(capget::wrapper(a as *mut [i32; 2], b as *mut libc::c_void)),
             (Some(_), libc::SYS_capset) => return c_long::from(capset::wrapper(a as *mut [i32; 2], b as *const libc::c_void)),

@@ -93,51 +93,70 @@ fn listed(directory: *mut DIR, next: impl Fn() -> *mut c_void) -> *mut c_void {
     }
 }
 
-/// How long an entry is that the kernel gives, with its name.
-fn length_with(name: usize) -> usize {
-    (NAME + name + 1).next_multiple_of(8)
+/// How entries are laid out that the kernel gives.
+#[derive(Clone, Copy)]
+pub struct Layout {
+    /// Where the name is.
+    name: usize,
+    /// Whether the type of what is listed is the last byte; else it stands before the name.
+    ends_with_type: bool,
+}
+
+impl Layout {
+    /// Of getdents64(2).
+    pub const NEW: Self = Self { name: NAME, ends_with_type: false };
+    /// Of getdents(2).
+    pub const OLD: Self = Self { name: NAME - 1, ends_with_type: true };
+
+    /// How long an entry is with its name.
+    fn length_with(self, name: usize) -> usize {
+        (self.name + name + 1 + usize::from(self.ends_with_type)).next_multiple_of(8)
+    }
 }
 
 /// What the kernel lists at once, with virtual ids, in a buffer of the same size; where to go on, if there is no room for all.
 /// `None`: nothing is left of it.
-fn rewritten(table: Table, given: &[u8], room: usize) -> Option<(Vec<u8>, Option<u64>)> {
+fn rewritten(table: Table, layout: Layout, given: &[u8], room: usize) -> Option<(Vec<u8>, Option<u64>)> {
     let mut out: Vec<u8> = Vec::with_capacity(room);
     let mut at = 0;
     let mut last = None;
-    while let Some(head) = given.get(at..at + NAME) {
-        let length = usize::from(u16::from_ne_bytes([head[LENGTH], head[LENGTH + 1]]));
-        let entry = given.get(at..at + length.max(NAME)).unwrap_or(head);
-        let name = entry[NAME..].split(|&b| b == 0).next().unwrap_or_default();
+    while let Some(head) = given.get(at..at + layout.name) {
+        let length = usize::from(u16::from_ne_bytes([head[LENGTH], head[LENGTH + 1]])).max(layout.name);
+        let entry = given.get(at..at + length).unwrap_or(head);
+        let name = entry[layout.name..].split(|&b| b == 0).next().unwrap_or_default();
         let new = match number(name).map(|id| (id, shown(table, id))) {
             Some((_, 0)) => None,
             Some((id, name)) if id != name => Some(name.to_string().into_bytes()),
             _ => Some(name.to_vec()),
         };
         if let Some(name) = new {
-            let length = length_with(name.len());
+            let length = layout.length_with(name.len());
             if out.len() + length > room {
                 return Some((out, last));
             }
             let start = out.len();
-            out.extend_from_slice(&entry[..NAME]);
+            out.extend_from_slice(&entry[..layout.name]);
             out[start + LENGTH..start + LENGTH + 2].copy_from_slice(&(length as u16).to_ne_bytes());
             out.extend_from_slice(&name);
             out.resize(start + length, 0);
+            if let (true, Some(kind)) = (layout.ends_with_type, entry.last()) {
+                out[start + length - 1] = *kind;
+            }
         }
         last = entry.get(OFFSET..OFFSET + 8).and_then(|bytes| bytes.try_into().ok()).map(u64::from_ne_bytes);
-        at += length.max(NAME);
+        at += length;
     }
     (!out.is_empty()).then_some((out, None))
 }
 
-/// getdents64(2) by a call that gives real ids.
-pub fn raw_listing(number: c_int, into: *mut c_void, room: usize, call: impl Fn() -> isize) -> isize {
+/// getdents64(2) or getdents(2) by a call that gives real ids.
+pub fn raw_listing(layout: Layout, number: c_int, into: *mut c_void, room: usize, call: impl Fn() -> isize) -> isize {
     loop {
         let filled = call();
         let Some(table) = table::current().filter(|_| filled > 0 && is_list_of_ids(number)) else { return filled };
         // SAFETY: the kernel has just filled so many bytes of the program's buffer.
         let given = unsafe { std::slice::from_raw_parts(into.cast::<u8>(), filled as usize) };
-        let Some((bytes, rest)) = rewritten(table, given, room) else { continue };
+        let Some((bytes, rest)) = rewritten(table, layout, given, room) else { continue };
         if bytes.is_empty() {
             return fail(libc::EINVAL) as isize;
         }
@@ -222,7 +241,7 @@ dmtcp_plugin_api::wrappers! { pub static WRAPPERS;
     fn readdir64(directory: *mut DIR) -> *mut c_void { listed(directory, || next(directory)) }
     /// Virtual ids.
     fn getdents64(number: c_int, into: *mut c_void, room: usize) -> isize {
-        raw_listing(number, into, room, || next(number, into, room))
+        raw_listing(Layout::NEW, number, into, room, || next(number, into, room))
     }
     /// Virtual ids.
     fn scandir(path: *const c_char, into: *mut Entries, filter: Filter, compare: Compare) -> c_int {
@@ -289,12 +308,30 @@ mod tests {
             }
             out.join(" ")
         };
-        let (all, rest) = rewritten(table, &given, 96).unwrap();
+        let (all, rest) = rewritten(table, Layout::NEW, &given, 96).unwrap();
         assert_eq!((names(&all).as_str(), rest), (". 1234567 60", None));
-        let (some, rest) = rewritten(table, &given, 60).unwrap();
+        let (some, rest) = rewritten(table, Layout::NEW, &given, 60).unwrap();
         assert_eq!((names(&some).as_str(), rest), (". 1234567", Some(3)));
-        let (none, _) = rewritten(table, &given, 20).unwrap();
+        let (none, _) = rewritten(table, Layout::NEW, &given, 20).unwrap();
         assert!(none.is_empty());
-        assert!(rewritten(table, &given[24..48], 96).is_none(), "a stranger alone, whose id is somebody else's");
+        assert!(
+            rewritten(table, Layout::NEW, &given[24..48], 96).is_none(),
+            "a stranger alone, whose id is somebody else's"
+        );
+    }
+
+    #[test]
+    fn entries_of_the_older_call_keep_their_type() {
+        let address = sys::map_anonymous(TABLE).unwrap();
+        // SAFETY: fresh memory of the right length, never unmapped.
+        let table = unsafe { Table::begin(address, 1, 32768) };
+        table.set(123_456, 50);
+        let mut given = [0u8; 24];
+        given[LENGTH] = 24;
+        given[NAME - 1..NAME + 1].copy_from_slice(b"50");
+        given[23] = libc::DT_DIR;
+        let (bytes, rest) = rewritten(table, Layout::OLD, &given, 64).unwrap();
+        assert_eq!((bytes.len(), rest, bytes[LENGTH]), (32, None, 32));
+        assert_eq!((&bytes[NAME - 1..NAME + 6], bytes[31]), (&b"123456\0"[..], libc::DT_DIR));
     }
 }

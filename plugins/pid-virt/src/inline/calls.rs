@@ -121,7 +121,7 @@ fn with_ids(number: c_long, args: [usize; 6]) -> Answer {
             }
             make()
         }
-        libc::SYS_ptrace | libc::SYS_getdents64 | libc::SYS_capget | libc::SYS_capset => {
+        libc::SYS_ptrace | libc::SYS_getdents | libc::SYS_getdents64 | libc::SYS_capget | libc::SYS_capset => {
             through(|| syscall::wrapper(number, a, b, c, d, e, f) as isize)
         }
         libc::SYS_fcntl => {
