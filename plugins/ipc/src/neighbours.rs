@@ -10,6 +10,7 @@
 use crate::group::{self, Entry};
 use crate::state::{Holder, Shared};
 use dmtcp_plugin_api::core::Core;
+use dmtcp_plugin_api::names::Names;
 use dmtcp_plugin_api::{ids, proc_files, sys};
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -28,16 +29,25 @@ fn entries_of(pid: i32) -> Vec<Entry> {
 const DATABASE: &str = "/plugin/ipc";
 /// How many names of pipes fit into a value.
 const MOST_TOLD: usize = 2000;
+/// Among so few processes each looks for itself, which takes no longer than to wait.
+const FEW: usize = 16;
+/// How long is waited for who looks for all, in nanoseconds, and how long between two questions at first and at most.
+const TOLD_LIMIT: u64 = 500_000_000;
+const FIRST_NAP: u64 = 1_000_000;
+const LONGEST_NAP: u64 = 16_000_000;
 
 /// Ends of pipes: the text of the link, and for each mode in which somebody holds it one entry: of F_GETFL the access mode,
 /// and O_DIRECT (packets) of writing ends.
 pub type Ends = Vec<(Vec<u8>, i32)>;
 
+/// What one process tells of them: in which generation, and all ends, unless they are too many to be told.
+type Told = (u64, Option<Vec<(String, i32)>>);
+
 /// Ends of these pipes, which are known by the texts of their links, that processes of this host hold.
 ///
 /// Every process asks this, and whoever looks has to look at all: so the first one tells the others what it has seen, or
-/// the cost of a checkpoint would grow with the square of their number. One that asks before that looks for itself. Another
-/// user's processes may be hidden from one that can see its own: only what the same user has seen counts.
+/// the cost of a checkpoint would grow with the square of their number. Another user's processes may be hidden from one that
+/// can see its own: only what the same user has seen counts.
 pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
     let is_nameless = |link: &[u8]| link.starts_with(b"pipe:[");
     let told = core.names(DATABASE);
@@ -46,12 +56,8 @@ pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
     let key = [b"pipes ", host.trim_ascii(), b" ", user.to_string().as_bytes()].concat();
     // What has a name of its own is told by its name only to those who know that it is a fifo.
     let can_be_told = links.iter().all(|link| is_nameless(link));
-    if can_be_told
-        && let Ok(Some(value)) = told.get(&key)
-        && let Some((generation, ends)) = serde_json::from_slice::<(u64, Vec<(String, i32)>)>(&value).ok()
-        && generation == core.generation()
-    {
-        return ends.into_iter().map(|(link, mode)| (link.into_bytes(), mode)).collect();
+    if can_be_told && let Some(ends) = seen_by_another(core, &told, &key) {
+        return ends;
     }
     let mut ends = BTreeSet::new();
     for pid in core.neighbours() {
@@ -64,13 +70,41 @@ pub fn pipe_ends(core: Core, links: &[Vec<u8>]) -> Ends {
             }
         }
     }
-    if can_be_told && ends.len() <= MOST_TOLD {
+    if can_be_told {
         let text = |(link, mode): &(Vec<u8>, i32)| (String::from_utf8_lossy(link).into_owned(), *mode);
-        let value: (u64, Vec<(String, i32)>) = (core.generation(), ends.iter().map(text).collect());
+        let value: Told = (core.generation(), (ends.len() <= MOST_TOLD).then(|| ends.iter().map(text).collect()));
         // Whoever cannot be told looks for itself.
         let _ = told.set(&key, &serde_json::to_vec(&value).unwrap_or_default());
     }
     ends.into_iter().collect()
+}
+
+/// What somebody else tells of pipes in this generation. `None`: it is on the caller to look.
+fn seen_by_another(core: Core, told: &Names<'_>, key: &[u8]) -> Option<Ends> {
+    let seen = || {
+        let value = told.get(key).ok()??;
+        let (generation, ends) = serde_json::from_slice::<Told>(&value).ok()?;
+        (generation == core.generation()).then_some(ends)
+    };
+    let as_ends = |ends: Vec<(String, i32)>| ends.into_iter().map(|(link, mode)| (link.into_bytes(), mode)).collect();
+    if core.neighbours().len() <= FEW {
+        return seen().flatten().map(as_ends);
+    }
+    let generation = i64::try_from(core.generation()).ok()?;
+    let before = told.max(&[key, b", looked for"].concat(), generation).ok()?;
+    if before.is_none_or(|before| before < generation) {
+        return None;
+    }
+    let start = sys::clock(libc::CLOCK_MONOTONIC);
+    let mut nap = FIRST_NAP;
+    while sys::clock(libc::CLOCK_MONOTONIC) - start < TOLD_LIMIT {
+        if let Some(ends) = seen() {
+            return ends.map(as_ends);
+        }
+        sys::nap(nap);
+        nap = (2 * nap).min(LONGEST_NAP);
+    }
+    None
 }
 
 /// How a descriptor is open. The link says it at less expense than fdinfo, but for packets.
