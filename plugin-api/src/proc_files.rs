@@ -27,6 +27,18 @@ pub fn read_all(file: &Fd) -> Result<Vec<u8>, i32> {
     }
 }
 
+/// The fields of proc(5)'s `stat` of a process or task from the third one, the state, on. The name before that may hold
+/// anything, and is left out.
+pub fn stat_fields(stat: &[u8]) -> impl Iterator<Item = &str> {
+    let behind = stat.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &stat[at + 1..]);
+    std::str::from_utf8(behind).unwrap_or_default().split_ascii_whitespace()
+}
+
+/// The state letter in such a text.
+pub fn state_in(stat: &[u8]) -> Option<u8> {
+    stat_fields(stat).next()?.bytes().next()
+}
+
 /// The target of a symbolic link.
 pub fn read_link(path: &str) -> Result<Vec<u8>, i32> {
     let mut out = vec![0; 4096];
@@ -66,4 +78,16 @@ pub fn task_path(tid: i32, file: &str) -> String {
 /// The link in /proc to one of the calling thread's own descriptors; opening it makes a new description of the same file.
 pub fn descriptor_path(number: i32) -> String {
     format!("/proc/thread-self/fd/{number}")
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn names_of_programs_do_not_shift_fields() {
+        let stat = b"17 (a) S (b\xff) T 4 5 -1\n";
+        assert_eq!((state_in(stat), stat_fields(stat).nth(3)), (Some(b'T'), Some("-1")));
+        assert_eq!((state_in(b""), state_in(b"17 (a"), state_in(b"17 (a)")), (None, None, None));
+    }
 }

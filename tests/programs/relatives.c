@@ -256,6 +256,7 @@ static void everybody(void) {
     if (i == 1) own_group();
     if (i == 2) own_session();
     for (int heard = 0; !stopping(); ) {
+      /* Until the signal comes, or it is time to look for the end. */
       struct timespec moment = {0, 2000000};
       nanosleep(&moment, NULL);
       if (rung == heard) continue;

@@ -264,9 +264,7 @@ fn thread_records(parked: &[&'static Slot], checkpoint: &'static Slot) -> Vec<Th
 /// The fields of `struct prctl_mm_map` from /proc/PID/stat, and the rest that restart needs.
 fn restore_record(facts: &Facts) -> Restore {
     let stat = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
-    let tail = stat.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &stat[at + 1..]);
-    let tail = String::from_utf8_lossy(tail).into_owned();
-    let fields: Vec<u64> = tail.split_ascii_whitespace().map(|w| w.parse().unwrap_or(0)).collect();
+    let fields: Vec<u64> = proc_files::stat_fields(&stat).map(|w| w.parse().unwrap_or(0)).collect();
     // Fields count from 1 in proc(5); the first of `fields` is number 3.
     let field = |number: usize| fields.get(number - 3).copied().unwrap_or(0);
     let personality = unsafe {

@@ -190,22 +190,16 @@ enum Standing {
 
 /// State letter of a process, as in proc(5); `None` if it is gone.
 pub fn state_letter(pid: i32) -> Option<u8> {
-    letter_in(&proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?)
-}
-
-/// The letter in the text of such a file.
-pub fn letter_in(stat: &[u8]) -> Option<u8> {
-    stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2).copied())
+    proc_files::state_in(&proc_files::read_file(&format!("/proc/{pid}/stat")).ok()?)
 }
 
 /// Whether a task is about to be gone.
 fn is_ending(pid: i32, tid: i32) -> bool {
-    /// Behind the name, which may hold anything, in proc(5)'s `stat`: the state comes first.
+    /// Among the fields from the state on.
     const FLAGS: usize = 6;
     const PF_EXITING: u64 = 4;
     let stat = proc_files::read_file(&format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-    let text = String::from_utf8_lossy(&stat).into_owned();
-    let flags = text.rsplit_once(')').and_then(|(_, rest)| rest.split_ascii_whitespace().nth(FLAGS));
+    let flags = proc_files::stat_fields(&stat).nth(FLAGS);
     flags.and_then(|word| word.parse::<u64>().ok()).is_none_or(|flags| flags & PF_EXITING != 0)
 }
 

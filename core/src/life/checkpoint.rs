@@ -372,10 +372,8 @@ fn identity(worker: &Worker, generation: u64, name: &str) -> Identity {
         let link = proc_files::read_link(path).unwrap_or_default();
         String::from_utf8_lossy(&link).into_owned()
     };
-    let status = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
-    let tail = status.iter().rposition(|&b| b == b')').map_or(&[][..], |at| &status[at + 1..]);
-    let tail = String::from_utf8_lossy(tail).into_owned();
-    let numbers: Vec<i32> = tail.split_ascii_whitespace().skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
+    let stat = proc_files::read_file("/proc/thread-self/../../stat").unwrap_or_default();
+    let numbers: Vec<i32> = proc_files::stat_fields(&stat).skip(1).take(3).filter_map(|w| w.parse().ok()).collect();
     let family = |at: usize| numbers.get(at).map_or(0, |real| ids::to_virtual(*real));
     let arguments = proc_files::read_file("/proc/thread-self/../../cmdline").unwrap_or_default();
     // SAFETY: the calls take no arguments.

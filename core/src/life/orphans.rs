@@ -60,15 +60,14 @@ pub fn is_of_another(pid: i32) -> bool {
 
 /// How long ago a process may have been born that is still on its way, in nanoseconds.
 const YOUNG: u64 = 10_000_000_000;
-/// Places of words behind the name, which may hold anything, in proc(5)'s `stat`: the state comes first.
+/// Places among the fields of proc(5)'s `stat` from the state on.
 const PARENT: usize = 1;
 /// Clock ticks after boot, of which a second has 100.
 const BEGUN: usize = 19;
 const TICK: u64 = 10_000_000;
 
 fn word_of(stat: &str, place: usize) -> Option<u64> {
-    let text = String::from_utf8_lossy(&proc_files::read_file(stat).ok()?).into_owned();
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(place)?.parse().ok()
+    proc_files::stat_fields(&proc_files::read_file(stat).ok()?).nth(place)?.parse().ok()
 }
 
 /// How long ago a process was born, in nanoseconds, as its file `stat` tells.

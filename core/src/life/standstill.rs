@@ -26,7 +26,7 @@ fn await_standstill(pid: i32) {
     let start = sys::clock(libc::CLOCK_MONOTONIC);
     let runs = |tid: i32| {
         let stat = proc_files::read_file(&format!("/proc/{pid}/task/{tid}/stat")).unwrap_or_default();
-        !matches!(birth::letter_in(&stat), None | Some(b'T' | b'Z' | b'X'))
+        !matches!(proc_files::state_in(&stat), None | Some(b'T' | b'Z' | b'X'))
     };
     let tasks = || proc_files::numbers_in(&format!("/proc/{pid}/task")).unwrap_or_default();
     while tasks().into_iter().any(runs) && sys::clock(libc::CLOCK_MONOTONIC) - start < LIMIT {

@@ -37,7 +37,7 @@ pub fn tasks() -> Vec<i32> {
 /// State letter of a task in /proc, `X` if it is gone.
 pub fn task_state(tid: i32) -> u8 {
     let Ok(text) = proc_files::read_file(&proc_files::task_path(tid, "stat")) else { return b'X' };
-    text.iter().rposition(|&b| b == b')').and_then(|at| text.get(at + 2).copied()).unwrap_or(b'X')
+    proc_files::state_in(&text).unwrap_or(b'X')
 }
 
 /// Whether a task still runs code.

@@ -81,10 +81,9 @@ fn controlling_terminal(core: Core) -> Option<u64> {
     terminal_in(&stat)
 }
 
-/// Field 7 of /proc/PID/stat; the name before it may hold anything.
+/// Field 7 of /proc/PID/stat.
 fn terminal_in(stat: &[u8]) -> Option<u64> {
-    let text = String::from_utf8_lossy(stat);
-    let number: u64 = text.rsplit_once(')')?.1.split_ascii_whitespace().nth(4)?.parse().ok()?;
+    let number: u64 = proc_files::stat_fields(stat).nth(4)?.parse().ok()?;
     (number != 0).then_some(number)
 }
 

@@ -11,9 +11,7 @@ use std::mem::MaybeUninit;
 /// Whether a process has ended, though nobody may have waited for it yet.
 fn has_ended(pid: i32) -> bool {
     let stat = proc_files::read_file(&format!("/proc/{pid}/stat")).unwrap_or_default();
-    // The name before the state may hold anything.
-    let state = stat.iter().rposition(|&b| b == b')').and_then(|at| stat.get(at + 2));
-    matches!(state, Some(b'Z' | b'X'))
+    matches!(proc_files::state_in(&stat), Some(b'Z' | b'X'))
 }
 
 /// Which of these ids, a group's and a session's, belong to no process any more. One that only waits for being waited for

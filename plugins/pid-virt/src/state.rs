@@ -1,5 +1,6 @@
 //! What the in-process half writes and the restart half reads.
 
+use dmtcp_plugin_api::proc_files;
 use dmtcp_plugin_api::usage::Usage;
 use serde::{Deserialize, Serialize};
 use std::str::FromStr;
@@ -71,10 +72,9 @@ impl Ids {
     }
 }
 
-/// Number `index` of those that follow the state in /proc/PID/stat. The name before them may hold anything.
+/// Number `index` of those that follow the state in /proc/PID/stat.
 fn number<T: FromStr>(stat: &[u8], index: usize) -> Option<T> {
-    let text = String::from_utf8_lossy(stat);
-    text.rsplit_once(')')?.1.split_ascii_whitespace().nth(1 + index)?.parse().ok()
+    proc_files::stat_fields(stat).nth(1 + index)?.parse().ok()
 }
 
 /// Parent, process group and session in /proc/PID/stat.
