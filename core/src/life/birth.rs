@@ -35,9 +35,10 @@ const LOOK_AGAIN: u64 = 500_000;
 /// How long a process that is about to end may take, before it counts as one that is executing a program.
 const END_LIMIT: u64 = 50_000_000;
 
-/// What the names of our library, and of the dynamic loader that loads it, contain.
+/// What the name of our library contains.
 pub const LIBRARY: &[u8] = b"/libdmtcp.so";
-const LOADER: &[u8] = b"/ld-linux-x86-64";
+/// What that of the dynamic loader which loads it contains: before glibc 2.34 the file is named by the version.
+const LOADERS: [&[u8]; 2] = [b"/ld-linux-x86-64", b"/ld-2."];
 
 thread_local! {
     /// Whether the calling thread's forks are to be seen off at once: libc ends the parent, past us.
@@ -244,9 +245,14 @@ fn prospect(pid: i32) -> Standing {
         false if !is_ours(&environment) => Standing::Outside,
         // The dynamic loader is there as soon as the program is.
         false if is_secure(&read("auxv")) => Standing::Outside,
-        false if read("maps").windows(LOADER.len()).any(|w| w == LOADER) => Standing::Underway,
+        false if has_loader(&read("maps")) => Standing::Underway,
         false => Standing::Unclear,
     }
+}
+
+/// Whether the dynamic loader is among these mappings.
+fn has_loader(maps: &[u8]) -> bool {
+    LOADERS.iter().any(|loader| maps.windows(loader.len()).any(|w| w == *loader))
 }
 
 /// Whether this is the environment of a program that our library was to be loaded into.
